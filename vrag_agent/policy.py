@@ -1,0 +1,141 @@
+"""VLMPolicy: log-probs of sampled tokens and values of turns, on a vision-language model of a known family."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from vrag_agent.families import Family
+from vrag_agent.trajectory import Batch
+
+
+@dataclass(frozen=True)
+class PolicyOutput:
+    """What one forward pass gives.
+
+    Attributes:
+        logprobs: Log-probability of each action token, ``(N,)``.
+        entropy: Entropy of the distribution that each was drawn from, ``(N,)``.
+        values: Value of each turn, ``(M,)``.
+    """
+
+    logprobs: torch.Tensor
+    entropy: torch.Tensor
+    values: torch.Tensor
+
+
+class ValueHead(nn.Module):
+    """Reads the value of a turn from the last hidden state before its first action token.
+
+    Weight and bias start at zero, so the first values are zero whatever the backbone says. The head computes in
+    float32 and is detached from the backbone: the critic can not disturb the policy (VL-DAC, arXiv 2508.04280).
+
+    Args:
+        hidden_size: Width of the backbone.
+    """
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(hidden_size)
+        self.linear = nn.Linear(hidden_size, 1)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Map ``(..., hidden_size)`` to ``(...)``."""
+        hidden = hidden.detach().to(self.linear.weight.dtype)
+        return self.linear(self.norm(hidden)).squeeze(-1)
+
+
+class VLMPolicy(nn.Module):
+    """A vision-language model as a policy.
+
+    Args:
+        model: A transformers model of the family, with its language head.
+        family: The family.
+        system: System text of every conversation; ``None`` takes the environment's instructions.
+        temperature: Temperature of sampling; the same one is applied in training, so that the trained
+            distribution is the sampled one.
+        adapter: The PEFT model that holds adapters inside ``model``, where there is one.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        family: Family,
+        system: str | None = None,
+        temperature: float = 1.0,
+        adapter: Any = None,
+    ) -> None:
+        super().__init__()
+        if temperature <= 0:
+            raise ValueError(f"temperature must be positive, got {temperature}")
+        self.model = model
+        self.family = family
+        self.system = system
+        self.temperature = temperature
+        # PEFT injects its layers into `model` itself; kept out of the module tree so that nothing counts twice.
+        self._adapter = [adapter]
+        text = model.config.get_text_config()
+        self.value_head = ValueHead(text.hidden_size).to(model.device)
+        forbidden = torch.zeros(text.vocab_size, dtype=torch.bool)
+        forbidden[list(family.forbidden_ids)] = True
+        forbidden[family.vocab_size :] = True
+        self.register_buffer("forbidden", forbidden.to(model.device), persistent=False)
+        self.version = 0
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.model.device
+
+    @property
+    def adapter(self) -> Any:
+        """The PEFT model, or ``None``."""
+        return self._adapter[0]
+
+    @contextmanager
+    def adapter_disabled(self) -> Iterator[None]:
+        """Compute as the base model: the reference policy of a run that trains an adapter only."""
+        if self.adapter is None:
+            raise ValueError("this policy has no adapter that could be switched off")
+        with self.adapter.disable_adapter():
+            yield
+
+    def log_distribution(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Log-probabilities of the next token.
+
+        Args:
+            hidden: ``(..., hidden_size)`` last hidden states.
+
+        Returns:
+            ``(..., vocabulary)`` in float32 or better; minus infinity for forbidden tokens.
+        """
+        logits = self.model.lm_head(hidden)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) / self.temperature
+        return torch.log_softmax(logits.masked_fill(self.forbidden, -torch.inf), dim=-1)
+
+    def forward(self, batch: Batch) -> PolicyOutput:
+        """Score action tokens and turns.
+
+        The language head runs on the hidden states before action tokens only; logits of other positions are
+        never made.
+        """
+        hidden = self.model.model(
+            input_ids=batch.input_ids,
+            attention_mask=batch.attention_mask,
+            position_ids=batch.position_ids,
+            pixel_values=batch.pixel_values,
+            image_grid_thw=batch.image_grid_thw,
+            use_cache=False,
+        ).last_hidden_state  # (B, T, hidden)
+        logp = self.log_distribution(hidden[batch.rows, batch.columns - 1])  # (N, vocabulary)
+        logprobs = logp.gather(-1, batch.action_ids[:, None]).squeeze(-1)
+        entropy = -(logp.exp() * logp.masked_fill(self.forbidden, 0.0)).sum(-1)
+        values = self.value_head(hidden[batch.decision_rows, batch.decision_columns])
+        return PolicyOutput(logprobs, entropy, values)

@@ -1,0 +1,216 @@
+"""Segment and Trajectory: the exact token ids of one episode, who wrote each, and the images in between.
+
+Token in, token out: action ids are kept as they were sampled and are never made again from text. A trajectory
+is a prompt segment, then action and observation segments in turn; observations carry their images together with
+the span of image tokens that each one fills. :func:`collate` turns trajectories into the tensors of one forward
+pass and checks, image by image, that tokens and features agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from vrag_agent.families.base import Family
+
+KINDS = ("prompt", "action", "observation")
+
+
+@dataclass(frozen=True)
+class ImageInput:
+    """One image inside a segment.
+
+    Attributes:
+        pixel_values: Patches as the family's image processor makes them, ``(patches, patch_dim)``; shared
+            between all segments that show the same image, never written to.
+        grid_thw: Patches in time, height and width.
+        start: Index of the first image token in the segment.
+        length: Number of image tokens.
+        key: Hash of the pixels.
+    """
+
+    pixel_values: torch.Tensor
+    grid_thw: tuple[int, int, int]
+    start: int
+    length: int
+    key: str
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A run of tokens from one author.
+
+    Attributes:
+        kind: ``prompt``, ``action`` (sampled by the policy) or ``observation``.
+        token_ids: The ids, exactly as fed to or sampled from the model.
+        logprobs: Log-probability of each id when it was sampled; empty unless ``kind`` is ``action``.
+        images: Images in the order of their tokens.
+        reward: Reward of the step that an action led to.
+        policy_version: Number of updates the policy had seen when it wrote an action.
+        state_key: The environment's key of the state in which an action was taken.
+    """
+
+    kind: str
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...] = ()
+    images: tuple[ImageInput, ...] = ()
+    reward: float = 0.0
+    policy_version: int = 0
+    state_key: str = ""
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"kind must be one of {KINDS}, got {self.kind!r}")
+        if self.kind != "action" and (self.logprobs or self.reward):
+            raise ValueError(f"only an action has log-probs and a reward, this is a {self.kind}")
+        if self.kind == "action" and self.images:
+            raise ValueError("an action holds no images")
+        if self.logprobs and len(self.logprobs) != len(self.token_ids):
+            raise ValueError(f"{len(self.token_ids)} tokens but {len(self.logprobs)} log-probs")
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """One episode as the model saw and wrote it.
+
+    Attributes:
+        segments: In order; the first is the prompt, the last is usually an action.
+        question_id: What was asked.
+        info: The last ``info`` of the environment (reward terms, success, ...).
+        truncated: Whether the episode ended without an answer.
+    """
+
+    segments: tuple[Segment, ...]
+    question_id: str = ""
+    info: Mapping[str, Any] = field(default_factory=dict)
+    truncated: bool = False
+
+    @property
+    def token_ids(self) -> list[int]:
+        """All ids in order."""
+        return [token for segment in self.segments for token in segment.token_ids]
+
+    @property
+    def actions(self) -> list[Segment]:
+        """The action segments in order; one per turn."""
+        return [segment for segment in self.segments if segment.kind == "action"]
+
+    @property
+    def rewards(self) -> list[float]:
+        """The reward of each turn."""
+        return [segment.reward for segment in self.actions]
+
+    @property
+    def images(self) -> list[ImageInput]:
+        """All images in order."""
+        return [image for segment in self.segments for image in segment.images]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The tensors of one forward pass over ``B`` trajectories of at most ``T`` tokens.
+
+    Attributes:
+        input_ids: ``(B, T)``, padded on the right.
+        attention_mask: ``(B, T)``, 1 where a token is.
+        position_ids: ``(rows, B, T)`` explicit positions, as the family needs them.
+        pixel_values: Patches of all images, trajectory by trajectory, ``(P, patch_dim)``; ``None`` without
+            images.
+        image_grid_thw: ``(images, 3)``; ``None`` without images.
+        rows: ``(N,)`` trajectory of each action token.
+        columns: ``(N,)`` position of each action token; its logits stand at ``columns - 1``.
+        turns: ``(N,)`` turn of each action token, counted from 0 in its trajectory.
+        decision_rows: ``(M,)`` trajectory of each turn.
+        decision_columns: ``(M,)`` last token before each turn's first action token: what the critic reads.
+    """
+
+    input_ids: torch.Tensor
+    attention_mask: torch.Tensor
+    position_ids: torch.Tensor
+    pixel_values: torch.Tensor | None
+    image_grid_thw: torch.Tensor | None
+    rows: torch.Tensor
+    columns: torch.Tensor
+    turns: torch.Tensor
+    decision_rows: torch.Tensor
+    decision_columns: torch.Tensor
+
+    @property
+    def action_ids(self) -> torch.Tensor:
+        """Ids of the action tokens, ``(N,)``."""
+        return self.input_ids[self.rows, self.columns]
+
+
+def collate(
+    trajectories: Sequence[Trajectory], family: Family, device: torch.device | str = "cpu"
+) -> Batch:
+    """Make the tensors of one forward pass.
+
+    Args:
+        trajectories: At least one.
+        family: Knows positions, padding and the image token.
+        device: Where the tensors go.
+
+    Raises:
+        ValueError: If the image tokens of a segment are not exactly those of its images.
+    """
+    length = max(len(trajectory.token_ids) for trajectory in trajectories)
+    size = (len(trajectories), length)
+    input_ids = torch.full(size, family.pad_id, dtype=torch.long)
+    attention_mask = torch.zeros(size, dtype=torch.long)
+    position_ids = torch.zeros((family.position_rows, *size), dtype=torch.long)
+    rows: list[int] = []
+    columns: list[int] = []
+    turns: list[int] = []
+    decisions: list[tuple[int, int]] = []
+    for row, trajectory in enumerate(trajectories):
+        ids = trajectory.token_ids
+        input_ids[row, : len(ids)] = torch.tensor(ids)
+        attention_mask[row, : len(ids)] = 1
+        grids = [image.grid_thw for image in trajectory.images]
+        position_ids[:, row, : len(ids)] = family.positions(ids, grids)
+        start, turn = 0, 0
+        for segment in trajectory.segments:
+            check_images(segment, family.image_token_id)
+            end = start + len(segment.token_ids)
+            if segment.kind == "action":
+                if start == 0:
+                    raise ValueError("a trajectory begins with a prompt, not with an action")
+                rows += [row] * (end - start)
+                columns += range(start, end)
+                turns += [turn] * (end - start)
+                decisions.append((row, start - 1))
+                turn += 1
+            start = end
+    images = [image for trajectory in trajectories for image in trajectory.images]
+    return Batch(
+        input_ids=input_ids.to(device),
+        attention_mask=attention_mask.to(device),
+        position_ids=position_ids.to(device),
+        pixel_values=torch.cat([i.pixel_values for i in images]).to(device) if images else None,
+        image_grid_thw=torch.tensor([i.grid_thw for i in images]).to(device) if images else None,
+        rows=torch.tensor(rows, dtype=torch.long, device=device),
+        columns=torch.tensor(columns, dtype=torch.long, device=device),
+        turns=torch.tensor(turns, dtype=torch.long, device=device),
+        decision_rows=torch.tensor([row for row, _ in decisions], dtype=torch.long, device=device),
+        decision_columns=torch.tensor([column for _, column in decisions], dtype=torch.long, device=device),
+    )
+
+
+def check_images(segment: Segment, image_token_id: int) -> None:
+    """Check that the image tokens of a segment are exactly the spans of its images.
+
+    Raises:
+        ValueError: If they are not; training on such a segment would show the model the wrong pixels.
+    """
+    found = [i for i, token in enumerate(segment.token_ids) if token == image_token_id]
+    expected = [i for image in segment.images for i in range(image.start, image.start + image.length)]
+    if found != expected:
+        raise ValueError(
+            f"a {segment.kind} segment has {len(found)} image tokens, but its {len(segment.images)} images "
+            f"fill {len(expected)} (or stand at other places): tokens and pixels are out of step"
+        )

@@ -1,0 +1,41 @@
+"""The errors that a user of the package can cause, each with a message that names the thing and the remedy."""
+
+from __future__ import annotations
+
+
+class VRAGError(ValueError):
+    """Base class: bad input from the user, never a bug of the package."""
+
+
+class CorpusError(VRAGError):
+    """A directory is not a corpus, a page is missing, or a corpus was written by another version."""
+
+
+class IngestError(VRAGError):
+    """One document could not be read: missing, empty, encrypted, corrupt or beyond a size limit."""
+
+
+class QuestionError(VRAGError):
+    """A questions file is missing, is not JSON, or has a missing or wrong field."""
+
+
+class RetrieverError(VRAGError):
+    """An unknown retriever, or one whose embeddings are not in the corpus."""
+
+
+class RewardError(VRAGError):
+    """An unknown reward term or preset, or weights that do not fit."""
+
+
+class DependencyError(VRAGError, ImportError):
+    """An optional package is missing; the message names the extra to install."""
+
+
+def missing_extra(package: str, extra: str) -> DependencyError:
+    """Build the error for a missing optional package.
+
+    Args:
+        package: Import name of the missing package.
+        extra: The extra of ``vrag-gym`` that installs it.
+    """
+    return DependencyError(f'{package} is not installed: run pip install "vrag-gym[{extra}]"')
