@@ -149,9 +149,7 @@ def make_episode(tiny_corpus: Any, tiny_questions: tuple[Question, ...]) -> Call
     retriever = make_retriever("lexical", tiny_corpus)
 
     def make(question_id: str = "amber-revenue", reward: Any = "paper", **config: Any) -> Episode:
-        episode = Episode(
-            by_id[question_id], tiny_corpus, retriever, make_reward(reward), EpisodeConfig(**config)
-        )
+        episode = Episode(by_id[question_id], tiny_corpus, retriever, make_reward(reward), EpisodeConfig(**config))
         episode.start()
         return episode
 

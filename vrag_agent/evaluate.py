@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -46,9 +47,7 @@ def play(
             live = still
 
 
-def evaluation(
-    episodes: Sequence[Episode], keys: Callable[[Question], Iterable[str]] | None = None
-) -> dict[str, Any]:
+def evaluation(episodes: Sequence[Episode], keys: Callable[[Question], Iterable[str]] | None = None) -> dict[str, Any]:
     """Summarize finished episodes, as a whole and by type.
 
     Args:
@@ -56,8 +55,8 @@ def evaluation(
         keys: The types of a question; by default its source types and its query type.
 
     Returns:
-        The metrics of :func:`vrag_agent.metrics.summarize`, ``questions`` (their number), ``by_type`` (the same
-        for each type) and ``wrong`` (ids of the questions that were not judged right).
+        The metrics of :func:`vrag_agent.metrics.summarize`, ``questions`` (their number), ``by_type`` (the
+        same for each type) and ``wrong`` (ids of the questions that were not judged right).
     """
     groups: dict[str, list[Episode]] = {}
     for episode in episodes:
@@ -66,9 +65,7 @@ def evaluation(
     return {
         "questions": len(episodes),
         **summarize(episodes),
-        "by_type": {
-            key: {"questions": len(group), **summarize(group)} for key, group in sorted(groups.items())
-        },
+        "by_type": {key: {"questions": len(group), **summarize(group)} for key, group in sorted(groups.items())},
         "wrong": [episode.question.question_id for episode in episodes if not episode.is_success],
     }
 
@@ -87,17 +84,14 @@ def direct_retrieval(retriever: Retriever, questions: Sequence[Question]) -> dic
         questions: Those without gold pages are left out.
 
     Returns:
-        ``recall@1``, ``recall@5``, ``recall@10`` (share of the gold pages found), ``mrr@10``, ``ndcg@10``, each
-        a mean over the questions, and their number ``questions``; empty if none has gold pages.
+        ``recall@1``, ``recall@5``, ``recall@10`` (share of the gold pages found), ``mrr@10``, ``ndcg@10``,
+        each a mean over the questions, and their number ``questions``; empty if none has gold pages.
     """
     asked = [question for question in questions if question.gold_pages]
     if not asked:
         return {}
     found = retriever.search([question.text for question in asked], 10)
-    pairs = [
-        ([hit.page_id for hit in hits], question.gold_pages)
-        for hits, question in zip(found, asked, strict=True)
-    ]
+    pairs = [([hit.page_id for hit in hits], question.gold_pages) for hits, question in zip(found, asked, strict=True)]
     sums = {f"recall@{k}": sum(recall_at_k(r, g, k) for r, g in pairs) for k in (1, 5, 10)}
     sums["mrr@10"] = sum(mrr_at_k(r, g, 10) for r, g in pairs)
     sums["ndcg@10"] = sum(ndcg_at_k(r, g, 10) for r, g in pairs)
@@ -120,10 +114,19 @@ def describe_corpus(corpus: Corpus) -> dict[str, Any]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file so that it is there whole or not at all."""
+    """Write a JSON file, whole or not at all; NaN, which JSON does not have, becomes null."""
     temporary = path.with_name(path.name + ".part")
-    temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = json.dumps(_without_nan(value), indent=2, ensure_ascii=False, allow_nan=False)
+    temporary.write_text(text + "\n", encoding="utf-8")
     temporary.replace(path)
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_nan(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(inner) for inner in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def write_episodes(path: Path, episodes: Sequence[Episode]) -> None:

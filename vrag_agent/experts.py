@@ -35,15 +35,14 @@ def demonstrate(
         while True:
             text, key = player.act(episode), episode.state_key
             ids = (*family.encode(text), family.stop_id)
-            result = episode.step_text(text)
+            # What the tokens say, not what the player wrote: encoding normalises some characters.
+            result = episode.step_text(family.decode(ids))
             segments.append(Segment("action", ids, reward=result.reward, state_key=key))
             if episode.done:
                 break
             segments.append(family.observation(result.blocks, ids))
         info = {k: v for k, v in result.info.items() if k != "blocks"}
-        trajectories.append(
-            Trajectory(tuple(segments), episode.question.question_id, info, result.truncated)
-        )
+        trajectories.append(Trajectory(tuple(segments), episode.question.question_id, info, result.truncated))
         if progress is not None:
             progress(1)
     return trajectories

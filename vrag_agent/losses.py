@@ -30,7 +30,12 @@ def ppo_clip(
 
     Returns:
         ``(N,)`` losses.
+
+    Raises:
+        ValueError: If ``dual_clip`` is not above 1.
     """
+    if dual_clip is not None and dual_clip <= 1:
+        raise ValueError(f"dual_clip must be above 1, got {dual_clip}: it would bound the unchanged policy")
     ratio = (logprobs - old_logprobs).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
     clipped = ratio.clamp(1 - clip_low, 1 + clip_high)
     loss = -torch.minimum(ratio * advantages, clipped * advantages)

@@ -52,16 +52,23 @@ def check_rollout(
 
     Raises:
         ParityError: If the gap is larger than ``tolerance`` at any token.
+        ValueError: If there is nothing to compare: no actions, or actions without log-probs.
     """
+    if not all(len(a.logprobs) == len(a.token_ids) > 0 for t in trajectories for a in t.actions):
+        raise ValueError("an action has no log-probs: only what a policy sampled can be compared with it")
+    if not any(trajectory.actions for trajectory in trajectories):
+        raise ValueError("there are no actions to compare")
     was_training = policy.training
     policy.eval()
     gaps = []
-    for start in range(0, len(trajectories), batch_size):
-        chunk = trajectories[start : start + batch_size]
-        out = policy(collate(chunk, policy.family, policy.device))
-        stored = [p for trajectory in chunk for action in trajectory.actions for p in action.logprobs]
-        gaps.append((out.logprobs.double().cpu() - torch.tensor(stored, dtype=torch.float64)).abs())
-    policy.train(was_training)
+    try:
+        for start in range(0, len(trajectories), batch_size):
+            chunk = trajectories[start : start + batch_size]
+            out = policy(collate(chunk, policy.family, policy.device))
+            stored = [p for trajectory in chunk for action in trajectory.actions for p in action.logprobs]
+            gaps.append((out.logprobs.double().cpu() - torch.tensor(stored, dtype=torch.float64)).abs())
+    finally:
+        policy.train(was_training)
     gap = torch.cat(gaps)
     report = ParityReport(gap.numel(), float(gap.max()), float(gap.mean()))
     if not report.max_gap <= tolerance:

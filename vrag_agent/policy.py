@@ -64,6 +64,8 @@ class VLMPolicy(nn.Module):
         adapter: The PEFT model that holds adapters inside ``model``, where there is one.
     """
 
+    forbidden: torch.Tensor
+
     def __init__(
         self,
         model: Any,
@@ -82,6 +84,11 @@ class VLMPolicy(nn.Module):
         # PEFT injects its layers into `model` itself; kept out of the module tree so that nothing counts twice.
         self._adapter = [adapter]
         text = model.config.get_text_config()
+        if family.vocab_size > text.vocab_size or family.image_token_id != model.config.image_token_id:
+            raise ValueError(
+                f"the tokenizer ({family.vocab_size} ids, image token {family.image_token_id}) is not the model's "
+                f"({text.vocab_size} ids, image token {model.config.image_token_id}): load both from one place"
+            )
         self.value_head = ValueHead(text.hidden_size).to(model.device)
         forbidden = torch.zeros(text.vocab_size, dtype=torch.bool)
         forbidden[list(family.forbidden_ids)] = True

@@ -77,7 +77,8 @@ class PPO:
         rollout_batch_size: Episodes that are played at the same time.
         critic_warmup: First iterations in which only the critic learns.
         ratio_tolerance: Largest ``|ratio - 1|`` allowed before the first update of an iteration; more means
-            that the trainer does not compute what it computed a moment ago, and stops the run.
+            that the trainer does not compute what it computed a moment ago, and stops the run. ``None`` takes
+            1e-3, or 5e-2 for a model in half precision, where other micro-batches alone make that much.
         seed: Of sampling and of the order of mini-batches.
     """
 
@@ -105,7 +106,7 @@ class PPO:
         max_tokens: int = 512,
         rollout_batch_size: int = 64,
         critic_warmup: int = 0,
-        ratio_tolerance: float = 1e-3,
+        ratio_tolerance: float | None = None,
         seed: int = 0,
     ) -> None:
         if not 1 <= minibatch_size <= n_episodes:
@@ -130,10 +131,14 @@ class PPO:
         self.max_tokens = max_tokens
         self.rollout_batch_size = rollout_batch_size
         self.critic_warmup = critic_warmup
+        if ratio_tolerance is None:
+            ratio_tolerance = 5e-2 if policy.model.dtype in (torch.bfloat16, torch.float16) else 1e-3
         self.ratio_tolerance = ratio_tolerance
         self.reference = reference
         if kl_coef and reference is None and policy.adapter is None:
-            self.reference = copy.deepcopy(policy).eval().requires_grad_(False)
+            # The family (tokenizer, cached pixels) is shared: only the weights have to stand still.
+            shared = {id(policy.family): policy.family}
+            self.reference = copy.deepcopy(policy, shared).eval().requires_grad_(False)
         self._head = list(policy.value_head.parameters())
         head = {id(parameter) for parameter in self._head}
         self._backbone = [p for p in policy.parameters() if p.requires_grad and id(p) not in head]
@@ -186,8 +191,12 @@ class PPO:
             ParityError: If the first ratios are not 1.
             FloatingPointError: If a gradient is not finite.
         """
-        # Evaluation mode throughout: dropout would make the ratio of an unchanged policy differ from 1.
-        self.policy.eval()
+        # Training mode, which gradient checkpointing needs, but without dropout, which would make the ratio of an
+        # unchanged policy differ from 1.
+        self.policy.train()
+        for module in self.policy.modules():
+            if isinstance(module, nn.Dropout):
+                module.eval()
         scored = self.score(trajectories)
         warming = self.iteration < self.critic_warmup
         sums: dict[str, float] = {}
@@ -203,9 +212,7 @@ class PPO:
         if not warming:
             self.policy.version += 1
         metrics = {f"train/{name}": total / steps for name, total in sums.items()}
-        metrics["train/explained_variance"] = explained_variance(
-            torch.cat(scored.values), torch.cat(scored.returns)
-        )
+        metrics["train/explained_variance"] = explained_variance(torch.cat(scored.values), torch.cat(scored.returns))
         metrics["train/ref_kl"] = scored.ref_kl
         return metrics
 
@@ -225,7 +232,7 @@ class PPO:
             total_kl += float(per_token.sum())
             tokens += per_token.numel()
             penalties += [
-                torch.zeros(len(t.actions), device=per_token.device).index_add(0, turns, row)
+                row.new_zeros(len(t.actions)).index_add(0, turns, row)
                 for t, turns, row in zip(
                     chunk,
                     _by_row(batch.turns, batch.rows, len(chunk)),
@@ -291,9 +298,9 @@ class PPO:
             advantages = torch.cat([scored.advantages[i] for i in part])
             returns = torch.cat([scored.returns[i] for i in part])
             out = self.policy(batch)
-            policy_loss = ppo_clip(
-                out.logprobs, old, advantages, self.clip_low, self.clip_high, self.dual_clip
-            ).sum() / tokens
+            policy_loss = (
+                ppo_clip(out.logprobs, old, advantages, self.clip_low, self.clip_high, self.dual_clip).sum() / tokens
+            )
             value_loss = (out.values - returns).square().sum() / turns
             (value_loss if warming else policy_loss + value_loss).backward()
             with torch.no_grad():
@@ -312,20 +319,23 @@ class PPO:
                 f"the first ratios of an iteration differ from 1 by up to {gap:.1e} "
                 f"(allowed {self.ratio_tolerance:.0e}): the policy changed between scoring and training"
             )
-        nn.utils.clip_grad_norm_(self._head, self.max_grad_norm)
+        # Both norms are checked before either optimizer steps, so that a bad rollout leaves nothing half updated.
+        norms = {"value_grad_norm": float(nn.utils.clip_grad_norm_(self._head, self.max_grad_norm))}
+        if not warming:
+            norms["grad_norm"] = float(nn.utils.clip_grad_norm_(self._backbone, self.max_grad_norm))
+        for name, norm in norms.items():
+            if not math.isfinite(norm):
+                raise FloatingPointError(
+                    f"{name} is {norm} in a step of {tokens} action tokens: this step updated nothing; "
+                    "look for rewards that are not finite, or lower the learning rate"
+                )
         self.value_optimizer.step()
         if not warming:
-            norm = float(nn.utils.clip_grad_norm_(self._backbone, self.max_grad_norm))
-            if not math.isfinite(norm):
-                raise FloatingPointError(f"the gradient norm is {norm}: nothing was updated")
             self.optimizer.step()
-            stats["grad_norm"] = norm
-        return stats
+        return stats | norms
 
 
-def _rollout_metrics(
-    episodes: Sequence[Episode], trajectories: Sequence[Trajectory]
-) -> dict[str, float]:
+def _rollout_metrics(episodes: Sequence[Episode], trajectories: Sequence[Trajectory]) -> dict[str, float]:
     """Metrics of one rollout, under the names of Stable-Baselines3 where it has one."""
     summary = summarize(episodes)
     actions = [len(action.token_ids) for trajectory in trajectories for action in trajectory.actions]

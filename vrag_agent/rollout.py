@@ -47,10 +47,12 @@ def collect(
     was_training = policy.training
     policy.eval()
     trajectories: list[Trajectory] = []
-    for start in range(0, len(episodes), batch_size):
-        batch = episodes[start : start + batch_size]
-        trajectories += _play(policy, batch, max_tokens, generator, see, progress)
-    policy.train(was_training)
+    try:
+        for start in range(0, len(episodes), batch_size):
+            batch = episodes[start : start + batch_size]
+            trajectories += _play(policy, batch, max_tokens, generator, see, progress)
+    finally:
+        policy.train(was_training)
     return trajectories
 
 

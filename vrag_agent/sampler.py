@@ -78,11 +78,18 @@ class HFSampler:
 
         Returns:
             One action per conversation, in the same order.
+
+        Raises:
+            ValueError: If there is not one segment per conversation, if ``max_tokens`` is below 1, or if the
+                image tokens of a segment are not those of its images; nothing is appended then.
         """
         if len(segments) != len(self._rows):
             raise ValueError(f"{len(self._rows)} conversations, but {len(segments)} segments")
-        for row, segment in zip(self._rows, segments, strict=True):
+        if max_tokens < 1:
+            raise ValueError(f"max_tokens must be at least 1, got {max_tokens}")
+        for segment in segments:
             check_images(segment, self.family.image_token_id)
+        for row, segment in zip(self._rows, segments, strict=True):
             row.ids += segment.token_ids
             row.grids += [image.grid_thw for image in segment.images]
         logp = self._feed(segments)
@@ -93,12 +100,12 @@ class HFSampler:
         for step in range(max_tokens):
             token = self._choose(logp)
             chosen = logp.gather(-1, token[:, None]).squeeze(-1)
-            for row, (index, value) in enumerate(zip(token.tolist(), chosen.tolist(), strict=True)):
-                if running[row]:
-                    ids[row].append(index)
-                    logprobs[row].append(value)
-                    self._rows[row].ids.append(index)
-                    running[row] = index != self.family.stop_id
+            for place, (index, value) in enumerate(zip(token.tolist(), chosen.tolist(), strict=True)):
+                if running[place]:
+                    ids[place].append(index)
+                    logprobs[place].append(value)
+                    self._rows[place].ids.append(index)
+                    running[place] = index != self.family.stop_id
             if not running.any() or step + 1 == max_tokens:
                 break
             logp = self._feed(None, running)
@@ -110,9 +117,7 @@ class HFSampler:
         probabilities = logp.exp().cpu()
         return torch.multinomial(probabilities, 1, generator=self.generator).squeeze(-1).to(logp.device)
 
-    def _feed(
-        self, segments: Sequence[Segment] | None, running: torch.Tensor | None = None
-    ) -> torch.Tensor:
+    def _feed(self, segments: Sequence[Segment] | None, running: torch.Tensor | None = None) -> torch.Tensor:
         """Run what the cache does not hold yet; return the next token's log-probs, ``(rows, vocabulary)``."""
         family, device = self.family, self.policy.device
         live = [True] * len(self._rows) if running is None else running.tolist()

@@ -92,15 +92,16 @@ class SFT:
         self.optimizer.zero_grad(set_to_none=True)
         total = 0.0
         for start in range(0, len(chosen), self.microbatch_size):
-            batch = collate(
-                chosen[start : start + self.microbatch_size], self.policy.family, self.policy.device
-            )
+            batch = collate(chosen[start : start + self.microbatch_size], self.policy.family, self.policy.device)
             loss = -self.policy(batch).logprobs.sum() / tokens
             loss.backward()
             total += float(loss.detach())
         norm = float(nn.utils.clip_grad_norm_(self._backbone, self.max_grad_norm))
-        if not math.isfinite(norm):
-            raise FloatingPointError(f"the gradient norm is {norm}: nothing was updated")
+        if not (math.isfinite(norm) and math.isfinite(total)):
+            raise FloatingPointError(
+                f"loss {total} and gradient norm {norm}: this step updated nothing; look for tokens that the "
+                "policy must never write (special tokens of the family), or lower the learning rate"
+            )
         self.optimizer.step()
         return total
 

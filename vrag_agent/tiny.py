@@ -32,6 +32,14 @@ SPECIAL_TOKENS = (
     "<|image_pad|>",
     "<|video_pad|>",
 )
+# ChatML with Qwen's image placeholder, for tools that render conversations; this package writes ids directly.
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
+    "{% if message['content'] is string %}{{ message['content'] }}{% else %}{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ part['text'] }}"
+    "{% endif %}{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
 # The split of text before merging that Qwen2 uses: contractions, words with one leading character, single
 # digits, runs of punctuation, line ends, blanks.
 _SPLIT = (
@@ -67,7 +75,7 @@ def build_tokenizer(texts: Iterable[str], vocab_size: int = 1024) -> Any:
     bpe.train_from_iterator(texts, trainer)
     trained = json.loads(bpe.to_str())["model"]
     merges = [tuple(m.split(" ")) if isinstance(m, str) else tuple(m) for m in trained["merges"]]
-    return Qwen2Tokenizer(
+    tokenizer = Qwen2Tokenizer(
         vocab=trained["vocab"],
         merges=merges,
         unk_token="<|endoftext|>",
@@ -77,6 +85,8 @@ def build_tokenizer(texts: Iterable[str], vocab_size: int = 1024) -> Any:
         additional_special_tokens=list(SPECIAL_TOKENS[1:]),
         model_max_length=32768,
     )
+    tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer
 
 
 def build_image_processor() -> Any:

@@ -145,9 +145,7 @@ class Batch:
         return self.input_ids[self.rows, self.columns]
 
 
-def collate(
-    trajectories: Sequence[Trajectory], family: Family, device: torch.device | str = "cpu"
-) -> Batch:
+def collate(trajectories: Sequence[Trajectory], family: Family, device: torch.device | str = "cpu") -> Batch:
     """Make the tensors of one forward pass.
 
     Args:
@@ -156,8 +154,11 @@ def collate(
         device: Where the tensors go.
 
     Raises:
-        ValueError: If the image tokens of a segment are not exactly those of its images.
+        ValueError: If there is no trajectory, if one begins with an action, or if the image tokens of a segment
+            are not exactly those of its images.
     """
+    if not trajectories:
+        raise ValueError("a batch needs at least one trajectory, got none")
     length = max(len(trajectory.token_ids) for trajectory in trajectories)
     size = (len(trajectories), length)
     input_ids = torch.full(size, family.pad_id, dtype=torch.long)
@@ -168,6 +169,8 @@ def collate(
     turns: list[int] = []
     decisions: list[tuple[int, int]] = []
     for row, trajectory in enumerate(trajectories):
+        for segment in trajectory.segments:
+            check_images(segment, family.image_token_id)
         ids = trajectory.token_ids
         input_ids[row, : len(ids)] = torch.tensor(ids)
         attention_mask[row, : len(ids)] = 1
@@ -175,7 +178,6 @@ def collate(
         position_ids[:, row, : len(ids)] = family.positions(ids, grids)
         start, turn = 0, 0
         for segment in trajectory.segments:
-            check_images(segment, family.image_token_id)
             end = start + len(segment.token_ids)
             if segment.kind == "action":
                 if start == 0:
@@ -211,6 +213,6 @@ def check_images(segment: Segment, image_token_id: int) -> None:
     expected = [i for image in segment.images for i in range(image.start, image.start + image.length)]
     if found != expected:
         raise ValueError(
-            f"a {segment.kind} segment has {len(found)} image tokens, but its {len(segment.images)} images "
+            f"the {segment.kind} segment has {len(found)} image tokens, but its {len(segment.images)} images "
             f"fill {len(expected)} (or stand at other places): tokens and pixels are out of step"
         )

@@ -191,9 +191,7 @@ class VRAGEnv(gymnasium.Env[Observation, str]):
         render_mode: str | None = None,
     ) -> None:
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
-            raise ValueError(
-                f"render_mode must be None or one of {self.metadata['render_modes']}, got {render_mode!r}"
-            )
+            raise ValueError(f"render_mode must be None or one of {self.metadata['render_modes']}, got {render_mode!r}")
         self.render_mode = render_mode
         self.config = EpisodeConfig(
             max_turns=max_turns,
@@ -208,9 +206,7 @@ class VRAGEnv(gymnasium.Env[Observation, str]):
         self.reward = make_reward(reward)
 
         # Without a limit, the budget is what all turns together can show.
-        self._pixel_budget = (
-            max_turns * pages_per_search * max_pixels if episode_pixels is None else episode_pixels
-        )
+        self._pixel_budget = max_turns * pages_per_search * max_pixels if episode_pixels is None else episode_pixels
         self.action_space = TurnText(MAX_TURN_CHARS)
         self.observation_space = spaces.Dict(
             {
@@ -359,8 +355,7 @@ class VRAGEnv(gymnasium.Env[Observation, str]):
         question = self._find(state.question_id)
         if state.order and len(state.order) != len(self.questions):
             raise ValueError(
-                f"the state is of an environment with {len(state.order)} questions; "
-                f"this one has {len(self.questions)}"
+                f"the state is of an environment with {len(state.order)} questions; this one has {len(self.questions)}"
             )
         self._episode = Episode(question, self.corpus, self.retriever, self.reward, self.config)
         self._episode.state = state.episode
@@ -373,9 +368,7 @@ class VRAGEnv(gymnasium.Env[Observation, str]):
     def _choose(self, options: Mapping[str, Any]) -> Question:
         unknown = set(options) - {"question_id"}
         if unknown:
-            raise ValueError(
-                f"unknown reset options {sorted(map(str, unknown))}: only 'question_id' is known"
-            )
+            raise ValueError(f"unknown reset options {sorted(map(str, unknown))}: only 'question_id' is known")
         if "question_id" in options:
             return self._find(options["question_id"])
         if self._position == len(self._order):
@@ -440,9 +433,7 @@ def _select(questions: Sequence[Question], corpus: Corpus, split: str | None) ->
             )
     known = set(corpus.page_ids())
     missing = {
-        item.question_id: pages
-        for item in chosen
-        if (pages := [page for page in _pages_of(item) if page not in known])
+        item.question_id: pages for item in chosen if (pages := [page for page in _pages_of(item) if page not in known])
     }
     if missing:
         first = "; ".join(f"{name!r} needs {pages[:3]}" for name, pages in list(missing.items())[:3])

@@ -125,8 +125,7 @@ class EpisodeConfig:
             raise ValueError(f"box_frame must be one of {BOX_FRAMES}, got {self.box_frame!r}")
         if self.episode_pixels is not None and self.episode_pixels < self.pixels.min_pixels:
             raise ValueError(
-                f"episode_pixels must allow one image of {self.pixels.min_pixels} pixels, "
-                f"got {self.episode_pixels}"
+                f"episode_pixels must allow one image of {self.pixels.min_pixels} pixels, got {self.episode_pixels}"
             )
 
 
@@ -418,8 +417,7 @@ def step_many(episodes: Sequence[Episode], actions: Sequence[str]) -> list[StepR
     hits = _retrieve(episodes, searches)
     blocks = [episode.execute(found) for episode, found in zip(episodes, hits, strict=True)]
     return [
-        episode.settle(shown, scored)
-        for episode, shown, scored in zip(episodes, blocks, _score(episodes), strict=True)
+        episode.settle(shown, scored) for episode, shown, scored in zip(episodes, blocks, _score(episodes), strict=True)
     ]
 
 

@@ -77,9 +77,7 @@ def _distance(span: tuple[int, int], anchors: list[int]) -> tuple[float, int]:
     return sum(steps) / len(steps), span[0]
 
 
-def _candidates(
-    question: str, tokens: list[str], asked: set[str], low: int, high: int
-) -> list[tuple[int, int]]:
+def _candidates(question: str, tokens: list[str], asked: set[str], low: int, high: int) -> list[tuple[int, int]]:
     """Return spans ``(first, one past the last)`` of the expected kind between two positions."""
     free = [i for i in range(low, high) if tokens[i].lower() not in asked and tokens[i][-1] not in ".;:,!?"]
     numbers = [i for i in free if _NUMBER.fullmatch(tokens[i])]

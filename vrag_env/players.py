@@ -7,6 +7,7 @@ gold of a question; it writes the demonstrations from which a policy learns the 
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Iterator, Sequence
 from typing import Protocol
@@ -26,7 +27,7 @@ from vrag_env.corpus.records import Box, Word
 from vrag_env.episode import Episode
 from vrag_env.errors import VRAGError
 from vrag_env.extractive import find_answer, words_of
-from vrag_env.questions import NOT_ANSWERABLE
+from vrag_env.questions import NOT_ANSWERABLE, Question
 from vrag_env.views import FULL_PAGE, BadBox, View, crop_view, to_frame
 
 PLAYERS = ("oracle", "random", "retrieve_then_answer")
@@ -74,7 +75,17 @@ class OraclePlayer:
     (several boxes of a page together, since a page can not be seen whole again). It answers with the
     reference, without having seen the gold pages if they can not be reached; for an unanswerable question
     after one search.
+
+    Args:
+        zoom: Share of the questions, 0 to 1, in which it enlarges the evidence; chosen by the question's id. In
+            the others it answers from the page as shown. Demonstrations of both kinds teach how to enlarge
+            without teaching when.
     """
+
+    def __init__(self, zoom: float = 1.0) -> None:
+        if not 0 <= zoom <= 1:
+            raise ValueError(f"zoom must be between 0 and 1, got {zoom}")
+        self.zoom = zoom
 
     def act(self, episode: Episode) -> str:
         """Return the next turn; see :meth:`Player.act`."""
@@ -85,8 +96,9 @@ class OraclePlayer:
             missing = [page for page in dict.fromkeys(question.gold_pages) if page not in episode.pages_shown]
             turns_left = episode.config.max_turns - len(episode.turns)
             box = _evidence_box(episode)
-            if box is not None and turns_left > len(missing):
-                return format_turn("I enlarge the part that holds the answer.", Crop(box))
+            if box is not None and turns_left > len(missing) and _share(question) < self.zoom:
+                thought = question.oracle_thought.replace("</think>", "") or "I enlarge the part with the answer."
+                return format_turn(thought, Crop(box))
             if missing and _room_for(episode, missing[0], FULL_PAGE):
                 thought = "I look for the next page." if episode.views else "I look for the page first."
                 return _search(thought, _query_for(episode, missing))
@@ -95,6 +107,12 @@ class OraclePlayer:
         if not set(question.gold_pages) <= set(episode.pages_shown):
             return _answer("I answer without having seen every page.", question.answer)
         return _answer("I can read the answer now.", question.answer)
+
+
+def _share(question: Question) -> float:
+    """A number in [0, 1) that depends on the question's id alone."""
+    digest = hashlib.sha256(question.question_id.encode()).digest()
+    return int.from_bytes(digest[:4], "big") / 2**32
 
 
 def _query_for(episode: Episode, missing: Sequence[str]) -> str:

@@ -63,6 +63,8 @@ class Question:
         split: ``train``, ``test`` or empty.
         oracle_query: A query that finds the gold page, where the maker of the data knows one; read by the
             oracle player only.
+        oracle_thought: What to think when the evidence has been found on the page, where the maker of the data
+            knows it; read by the oracle player only.
     """
 
     question_id: str
@@ -76,6 +78,7 @@ class Question:
     query_type: str = ""
     split: str = ""
     oracle_query: str = ""
+    oracle_thought: str = ""
 
     @property
     def answerable(self) -> bool:
@@ -107,13 +110,9 @@ def load_questions(path: str | Path) -> list[Question]:
     try:
         data = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
-        raise QuestionError(
-            f"questions file {path} can not be read ({error.strerror}): check the path"
-        ) from error
+        raise QuestionError(f"questions file {path} can not be read ({error.strerror}): check the path") from error
     except (ValueError, RecursionError) as error:
-        raise QuestionError(
-            f"questions file {path} is not JSON ({error}): expected {{'examples': [...]}}"
-        ) from error
+        raise QuestionError(f"questions file {path} is not JSON ({error}): expected {{'examples': [...]}}") from error
     if not isinstance(data, dict) or not isinstance(data.get("examples"), list):
         raise QuestionError(
             f"questions file {path}: expected an object with a list under 'examples', got {_shown(data)}"
@@ -248,6 +247,7 @@ def _parse(example: Any, where: _Where) -> Question:
         query_type=_text(meta.get("query_type", ""), "meta_info.query_type", where, empty=True),
         split=_text(meta.get("split", ""), "meta_info.split", where, empty=True),
         oracle_query=_text(meta.get("oracle_query", ""), "meta_info.oracle_query", where, empty=True),
+        oracle_thought=_text(meta.get("oracle_thought", ""), "meta_info.oracle_thought", where, empty=True),
     )
 
 
@@ -276,9 +276,7 @@ def _references(meta: Mapping[str, Any], where: _Where) -> list[tuple[str, int]]
         for i, pair in enumerate(meta["reference"]):
             if not isinstance(pair, list) or len(pair) != 2:
                 raise where.error(f"{field}[{i}]", "[document, page]", pair)
-            pairs.append(
-                (_text(pair[0], f"{field}[{i}][0]", where), _page(pair[1], f"{field}[{i}][1]", where))
-            )
+            pairs.append((_text(pair[0], f"{field}[{i}][0]", where), _page(pair[1], f"{field}[{i}][1]", where)))
         return pairs
     numbers = _need(meta, "reference_page", "meta_info.reference_page", where)
     if not isinstance(numbers, list):
@@ -357,6 +355,7 @@ def _entry(question: Question, where: _Where) -> dict[str, Any]:
         "evidence_box": rows,
         "split": question.split,
         "oracle_query": question.oracle_query,
+        "oracle_thought": question.oracle_thought,
     }
     return {
         "uid": question.question_id,

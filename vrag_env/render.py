@@ -23,9 +23,7 @@ _LONGEST = 4_000
 
 def printable(text: str) -> str:
     """Replace control characters, which could steer a terminal, and surrogates, which can not be encoded."""
-    return "".join(
-        char if char.isprintable() or char == "\n" else "\N{REPLACEMENT CHARACTER}" for char in text
-    )
+    return "".join(char if char.isprintable() or char == "\n" else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
 def describe_action(action: Action) -> str:
@@ -141,9 +139,7 @@ def _paste(
     return *at, width, height
 
 
-def _write(
-    draw: ImageDraw.ImageDraw, text: str, box: tuple[int, int, int, int], size: int, colour: str
-) -> None:
+def _write(draw: ImageDraw.ImageDraw, text: str, box: tuple[int, int, int, int], size: int, colour: str) -> None:
     """Write text into a box, wrapped; what does not fit is cut off."""
     font = ImageFont.load_default(size)
     left, top, right, bottom = box

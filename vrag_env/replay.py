@@ -84,9 +84,7 @@ def replay_html(episode: Episode, title: str = "VRAG episode") -> str:
         _turn_html(episode, number, turn, pictures, longest) for number, turn in enumerate(episode.turns, 1)
     )
     digest = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode("ascii")
-    policy = (
-        f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
-    )
+    policy = f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
     heading = _text(title, longest)
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -160,8 +158,7 @@ def _gold_html(episode: Episode, longest: int) -> str:
         return '<p class="gold-note">There is no gold page: these documents do not hold the answer.</p>'
     shown = set(episode.pages_shown)
     items = "".join(
-        f"<li>{_text(page, longest)} "
-        f'<span class="faint">{"shown" if page in shown else "never shown"}</span></li>'
+        f'<li>{_text(page, longest)} <span class="faint">{"shown" if page in shown else "never shown"}</span></li>'
         for page in pages[:50]
     )
     boxes = len(episode.question.evidence)
@@ -218,14 +215,10 @@ def _figures_html(episode: Episode, view: View, pictures: Mapping[int, bytes]) -
     return f'<div class="figures pair">{where}{crop}</div>'
 
 
-def _figure(
-    episode: Episode, view: View, pictures: Mapping[int, bytes], crop: Box | None, caption: str
-) -> str:
+def _figure(episode: Episode, view: View, pictures: Mapping[int, bytes], crop: Box | None, caption: str) -> str:
     width, height = view.size
     gold = "".join(
-        _rect(view, evidence.box, "gold")
-        for evidence in episode.question.evidence
-        if evidence.page_id == view.page_id
+        _rect(view, evidence.box, "gold") for evidence in episode.question.evidence if evidence.page_id == view.page_id
     )
     drawn = _rect(view, crop, "crop") if crop is not None else ""
     data = base64.b64encode(pictures[view.view_id]).decode("ascii")

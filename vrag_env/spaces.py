@@ -67,11 +67,7 @@ class UnicodeText(Space[str]):
         return f"{type(self).__name__}({self.max_length})"
 
     def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, UnicodeText)
-            and type(other) is type(self)
-            and other.max_length == self.max_length
-        )
+        return isinstance(other, UnicodeText) and type(other) is type(self) and other.max_length == self.max_length
 
 
 class TurnText(UnicodeText):
@@ -159,8 +155,7 @@ class ImageSpace(Space[np.ndarray]):
     def from_jsonable(self, sample_n: list[Any]) -> list[np.ndarray]:
         """Read what :meth:`to_jsonable` wrote."""
         return [
-            np.frombuffer(base64.b64decode(item["data"]), np.uint8).reshape(item["shape"]).copy()
-            for item in sample_n
+            np.frombuffer(base64.b64decode(item["data"]), np.uint8).reshape(item["shape"]).copy() for item in sample_n
         ]
 
     def __repr__(self) -> str:

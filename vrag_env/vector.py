@@ -112,9 +112,7 @@ class VRAGVectorEnv(VectorEnv[Observation, Sequence[str], np.ndarray]):
             infos = self._add_info(infos, info, index)
         return self._batch(), infos
 
-    def step(
-        self, actions: Sequence[str]
-    ) -> tuple[Observation, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+    def step(self, actions: Sequence[str]) -> tuple[Observation, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Take one turn in every environment.
 
         Args:
@@ -131,9 +129,7 @@ class VRAGVectorEnv(VectorEnv[Observation, Sequence[str], np.ndarray]):
         self._check_length("actions", actions)
         resetting = self._ended & (self.autoreset_mode == AutoresetMode.NEXT_STEP)
         running: list[int] = np.flatnonzero(~resetting).tolist()
-        results = step_many(
-            [self.envs[index].episode for index in running], [actions[index] for index in running]
-        )
+        results = step_many([self.envs[index].episode for index in running], [actions[index] for index in running])
         by_index = dict(zip(running, results, strict=True))
 
         rewards = np.zeros(self.num_envs, np.float64)

@@ -143,9 +143,7 @@ class BadBox(ValueError):
     """A box that can not be cut; the message says why, for the policy to read."""
 
 
-def crop_view(
-    view: View, box: tuple[float, float, float, float], frame: str, page_size: tuple[int, int]
-) -> Box:
+def crop_view(view: View, box: tuple[float, float, float, float], frame: str, page_size: tuple[int, int]) -> Box:
     """Turn the box that an agent wrote into a region of the page.
 
     Args:

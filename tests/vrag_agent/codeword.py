@@ -1,8 +1,8 @@
 """The codeword game: the smallest multi-turn task that only a correct trainer learns.
 
-Two turns. The prompt shows a word, or nothing; the first action is free. The observation then shows the codeword,
-as a letter or as the colour of an image, and the second action must say it. What is learnt are a few tokens, so a
-tiny model learns it in seconds if, and only if, actions are trained on what they saw.
+Two turns. The first action is free. The observation then shows the codeword, as a letter or as the colour of
+an image, and the second action must say it. What is learnt are a few tokens, so a tiny model learns it in
+seconds if, and only if, actions are trained on what they saw.
 """
 
 from __future__ import annotations
@@ -81,7 +81,10 @@ def build_policy(seed: int = 0, **shape) -> VLMPolicy:
     """A tiny policy that can say the letters and little else."""
     texts = ["the word is a b c d say user assistant system"] * 4
     policy = tiny.build_policy(
-        texts, vocab_size=400, seed=seed, **({"hidden_size": 32, "layers": 2, "vision_hidden_size": 32} | shape)
+        texts,
+        vocab_size=400,
+        seed=seed,
+        **({"hidden_size": 32, "layers": 2, "vision_hidden_size": 32} | shape),
     )
     # Bytes and merges that the game does not need are forbidden, so that exploration is as small as the game.
     letters = {policy.family.encode(letter)[0] for letter in LETTERS}

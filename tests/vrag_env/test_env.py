@@ -70,9 +70,7 @@ def test_the_specification_is_json(tiny_corpus_path: Path, tmp_path: Path, tiny_
     from vrag_env.questions import save_questions
 
     save_questions(tmp_path / "q.json", tiny_questions)
-    env = gym.make(
-        "VRAG-v0", corpus=str(tiny_corpus_path), questions=str(tmp_path / "q.json"), reward={"answer": 1.0}
-    )
+    env = gym.make("VRAG-v0", corpus=str(tiny_corpus_path), questions=str(tmp_path / "q.json"), reward={"answer": 1.0})
     again = gym.make(gym.envs.registration.EnvSpec.from_json(env.spec.to_json()))
     first, second = env.reset(seed=1), again.reset(seed=1)
     assert data_equivalence(first, second, exact=True)

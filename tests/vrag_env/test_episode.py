@@ -458,9 +458,7 @@ def test_nothing_of_a_turn_is_lost(make_episode: MakeEpisode) -> None:
 
 ACTIONS = st.one_of(
     st.text(max_size=40),
-    st.sampled_from(
-        [search("report"), search('Otter\'s "AND" NOT (x:1)^2 *'), "<think></think><bbox>[]</bbox>"]
-    ),
+    st.sampled_from([search("report"), search('Otter\'s "AND" NOT (x:1)^2 *'), "<think></think><bbox>[]</bbox>"]),
     st.text(max_size=20).map(search),
     st.tuples(*[st.integers(-50, 900)] * 4).map(lambda box: crop(*box)),
 )

@@ -99,9 +99,7 @@ def test_boxes_go_to_the_only_page_with_their_number(tmp_path: Path) -> None:
 
 def test_a_box_that_fits_two_pages_is_refused(tmp_path: Path) -> None:
     with pytest.raises(QuestionError, match=r"evidence_box\[0\].*two gold pages have this number"):
-        load(
-            tmp_path, entry(meta_reference=[["a.pdf", 2], ["b.pdf", 2]], meta_evidence_box=[[2, 0, 0, 1, 1]])
-        )
+        load(tmp_path, entry(meta_reference=[["a.pdf", 2], ["b.pdf", 2]], meta_evidence_box=[[2, 0, 0, 1, 1]]))
 
 
 BAD_FIELDS = [
@@ -228,9 +226,7 @@ def questions(draw: st.DrawFn) -> Question:
 
 @settings(max_examples=100, deadline=None)
 @given(items=st.lists(questions(), min_size=1, max_size=4, unique_by=lambda q: q.question_id))
-def test_what_is_written_reads_back_equal(
-    tmp_path_factory: pytest.TempPathFactory, items: list[Question]
-) -> None:
+def test_what_is_written_reads_back_equal(tmp_path_factory: pytest.TempPathFactory, items: list[Question]) -> None:
     path = tmp_path_factory.getbasetemp() / "round-trip.json"
     save_questions(path, items)
     assert load_questions(path) == items

@@ -108,9 +108,7 @@ def test_the_box_is_drawn_where_it_was_cut(episode: Any) -> None:
 def test_a_crop_of_a_crop_is_drawn_on_its_parent(episode: Any) -> None:
     step(episode, SEARCH, CROP)
     width, height = episode.view.size
-    frame = render_rgb(
-        step(episode, f"<think>a</think><bbox>[0, {height // 2}, {width // 2}, {height}]</bbox>")
-    )
+    frame = render_rgb(step(episode, f"<think>a</think><bbox>[0, {height // 2}, {width // 2}, {height}]</bbox>"))
     left, top, right, bottom = red_box(frame)
     # The lower left quarter of the parent, whatever its place on the page.
     scale = min(604 / width, 582 / height)

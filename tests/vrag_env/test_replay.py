@@ -209,9 +209,7 @@ def test_a_huge_episode_stays_small(play: Callable[..., Any], tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("limit", [20_000, 5_000, 1_000])
-def test_pictures_shrink_to_the_limit(
-    play: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, limit: int
-) -> None:
+def test_pictures_shrink_to_the_limit(play: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
     monkeypatch.setattr("vrag_env.replay.MAX_IMAGE_BYTES", limit)
     images = Page(replay_html(play(SEARCH, CROP, ANSWER))).all("img")
     sizes = [len(base64.b64decode((image["src"] or "").partition(",")[2])) for image in images]

@@ -201,9 +201,7 @@ def test_a_reset_by_hand_leaves_nothing_to_reset(arguments: dict[str, Any], mask
     envs.step([ANSWER.format("1"), SEARCH.format("report")])
     envs.reset(options=None if mask is None else {"reset_mask": mask})
     observations, *_ = envs.step([SEARCH.format("report")] * 2)
-    assert (
-        observations["text"][0] == "Image 1: 728 x 532."
-    )  # the action counts: it is not swallowed by a reset
+    assert observations["text"][0] == "Image 1: 728 x 532."  # the action counts: it is not swallowed by a reset
 
 
 def test_disabled_autoreset_asks_for_a_reset(arguments: dict[str, Any]) -> None:

@@ -176,9 +176,7 @@ def test_sizes_are_those_of_the_image_processor_of_qwen(width: int, height: int)
 
     assume(max(width / height, height / width) <= 20)
     budget = PixelBudget()
-    rows, columns = smart_resize(
-        height, width, factor=28, min_pixels=budget.min_pixels, max_pixels=budget.max_pixels
-    )
+    rows, columns = smart_resize(height, width, factor=28, min_pixels=budget.min_pixels, max_pixels=budget.max_pixels)
     assert budget.fit(width, height) == (columns, rows)
     # A shown image goes through the processor as it is.
     assert smart_resize(rows, columns, 28, budget.min_pixels, budget.max_pixels) == (rows, columns)
@@ -241,9 +239,7 @@ def test_cut_by_hand() -> None:
 @given(boxes(0.2), boxes(0.2), st.sampled_from(["pixel", "1000"]))
 def test_a_region_written_in_a_frame_covers_the_region(outer, inner, frame: str) -> None:
     budget = PixelBudget()
-    view = View(
-        1, "p", outer, None, budget.fit((outer[2] - outer[0]) * PAGE[0], (outer[3] - outer[1]) * PAGE[1])
-    )
+    view = View(1, "p", outer, None, budget.fit((outer[2] - outer[0]) * PAGE[0], (outer[3] - outer[1]) * PAGE[1]))
     region = compose(outer, inner)
     written = to_frame(view, region, frame)
     width, height = view.size if frame == "pixel" else (1000, 1000)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -62,4 +63,8 @@ class Family(Protocol):
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Ids of plain text; special tokens in it stay plain text."""
+        ...
+
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Write tokenizer and processor so that transformers loads them."""
         ...

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -61,9 +62,7 @@ def mrope_positions(
         first = image_at[used]
         positions[1:, index:first] = torch.arange(position, position + first - index)
         position += first - index
-        grid = torch.stack(
-            torch.meshgrid(torch.arange(time), torch.arange(rows), torch.arange(columns), indexing="ij")
-        )
+        grid = torch.stack(torch.meshgrid(torch.arange(time), torch.arange(rows), torch.arange(columns), indexing="ij"))
         positions[1:, first : first + count] = grid.reshape(3, -1) + position
         position += max(rows, columns)
         index = first + count
@@ -109,6 +108,22 @@ class Qwen2_5VL:
         if index is None or index == self.tokenizer.unk_token_id and token != self.tokenizer.unk_token:
             raise ValueError(f"the tokenizer has no {token}: it is not of the Qwen2.5-VL family")
         return int(index)
+
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Write the family's processor, which holds tokenizer, image processor and chat template."""
+        from transformers import Qwen2_5_VLProcessor, Qwen2VLVideoProcessor
+
+        video = Qwen2VLVideoProcessor(
+            patch_size=self.image_processor.patch_size,
+            merge_size=self.image_processor.merge_size,
+            temporal_patch_size=self.image_processor.temporal_patch_size,
+        )
+        Qwen2_5_VLProcessor(
+            image_processor=self.image_processor,
+            tokenizer=self.tokenizer,
+            video_processor=video,
+            chat_template=self.tokenizer.chat_template,
+        ).save_pretrained(directory)
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Ids of plain text; special tokens in it stay plain text."""

@@ -38,7 +38,5 @@ def write_lock(directory: Path) -> Iterator[None]:
 
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise CorpusBusyError(
-                f"another process is writing to {directory}: wait until it is done"
-            ) from error
+            raise CorpusBusyError(f"another process is writing to {directory}: wait until it is done") from error
         yield

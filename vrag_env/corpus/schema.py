@@ -25,11 +25,7 @@ PAGE_SCHEMA = pa.schema(
         pa.field("search_words", pa.string(), nullable=False),
         pa.field(
             "words",
-            pa.list_(
-                pa.struct(
-                    [("text", pa.string()), *((side, pa.float32()) for side in ("x0", "y0", "x1", "y1"))]
-                )
-            ),
+            pa.list_(pa.struct([("text", pa.string()), *((side, pa.float32()) for side in ("x0", "y0", "x1", "y1"))])),
         ),
         pa.field("content_hash", pa.string(), nullable=False),
     ]

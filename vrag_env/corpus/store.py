@@ -133,9 +133,7 @@ class Corpus:
             content = json.loads(marker.read_text(encoding="utf-8"))
             version = content["vrag_corpus"]
         except (ValueError, KeyError, TypeError) as error:
-            raise CorpusError(
-                f"{marker} is damaged: expected a JSON object with 'vrag_corpus'; {remedy}"
-            ) from error
+            raise CorpusError(f"{marker} is damaged: expected a JSON object with 'vrag_corpus'; {remedy}") from error
         if version != SCHEMA_VERSION:
             raise CorpusError(
                 f"{directory} was written by layout version {version!r}, this package reads "
@@ -229,9 +227,7 @@ class Corpus:
         for page_id in page_ids:
             entry, row = self._entry(page_id), rows[page_id]
             words = tuple(Word(w["text"], (w["x0"], w["y0"], w["x1"], w["y1"])) for w in row["words"] or ())
-            found.append(
-                Page(page_id, entry.doc_id, entry.number, *entry.size, row["text"], words, entry.content_hash)
-            )
+            found.append(Page(page_id, entry.doc_id, entry.number, *entry.size, row["text"], words, entry.content_hash))
         return found
 
     def image(self, page_id: str) -> Image.Image:
@@ -252,9 +248,7 @@ class Corpus:
             with Image.open(io.BytesIO(encoded)) as stored:
                 image = stored.convert("RGB")
         except OSError as error:
-            raise CorpusError(
-                f"the picture of page {page_id!r} in {self._path} is damaged: {error}"
-            ) from error
+            raise CorpusError(f"the picture of page {page_id!r} in {self._path} is damaged: {error}") from error
         with self._lock:
             if page_id not in self._images:
                 self._images[page_id] = image
@@ -277,9 +271,7 @@ class Corpus:
         rows, seen = [], set()
         for page, image, image_format in pages:
             if page.page_id != page_id_of(page.doc_id, page.number) or page.page_id in seen:
-                raise CorpusError(
-                    f"page {page.page_id!r} comes twice or is not page {page.number} of its document"
-                )
+                raise CorpusError(f"page {page.page_id!r} comes twice or is not page {page.number} of its document")
             seen.add(page.page_id)
             rows.append(page_row(page, image, image_format))
         batch = pa.RecordBatch.from_pylist(rows, schema=PAGE_SCHEMA)
@@ -298,9 +290,7 @@ class Corpus:
         reader = pa.RecordBatchReader.from_batches(PAGE_SCHEMA, batches)
         condition = sql_in("doc_id", sorted(doc_ids))
         if self._table.count_rows(condition):
-            merge = (
-                self._table.merge_insert("page_id").when_matched_update_all().when_not_matched_insert_all()
-            )
+            merge = self._table.merge_insert("page_id").when_matched_update_all().when_not_matched_insert_all()
             merge.when_not_matched_by_source_delete(condition).execute(reader)
         else:
             self._table.add(reader)
@@ -392,9 +382,7 @@ class Corpus:
         index = self._index
         if index is None:
             columns = self._table.search().with_row_id(True).select(_LIGHT).limit(None).to_arrow().to_pydict()
-            rows = sorted(
-                zip(*(columns[name] for name in (*_LIGHT, "_rowid")), strict=True), key=lambda r: r[1:3]
-            )
+            rows = sorted(zip(*(columns[name] for name in (*_LIGHT, "_rowid")), strict=True), key=lambda r: r[1:3])
             pages = {
                 page_id: _Entry(doc_id, number, (width, height), content_hash, row_id)
                 for page_id, doc_id, number, width, height, content_hash, row_id in rows

@@ -24,9 +24,7 @@ class Hit:
 class Retriever(Protocol):
     """Ranks the pages of one corpus."""
 
-    def search(
-        self, queries: Sequence[str], k: int, where: Collection[str] | None = None
-    ) -> list[list[Hit]]:
+    def search(self, queries: Sequence[str], k: int, where: Collection[str] | None = None) -> list[list[Hit]]:
         """Rank pages for a batch of queries.
 
         Args:

@@ -115,9 +115,7 @@ class LateInteractionEncoder:
         options = {} if revision is None else {"revision": revision}
         dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
         try:
-            model = getattr(models, classes[0]).from_pretrained(
-                source, dtype=dtype, device_map=device, **options
-            )
+            model = getattr(models, classes[0]).from_pretrained(source, dtype=dtype, device_map=device, **options)
             processor = getattr(models, classes[1]).from_pretrained(source, **options)
         except (OSError, ValueError) as error:
             raise RetrieverError(f"could not load {source!r} as {classes[0]}: {error}") from error
@@ -135,9 +133,7 @@ class LateInteractionEncoder:
         return [
             vectors.astype(np.float16)
             for start in range(0, len(images), self._batch_size)
-            for vectors in self._forward(
-                self._processor.process_images(list(images[start : start + self._batch_size]))
-            )
+            for vectors in self._forward(self._processor.process_images(list(images[start : start + self._batch_size])))
         ]
 
     def encode_queries(self, queries: Sequence[str]) -> list[npt.NDArray[np.float32]]:

@@ -98,16 +98,12 @@ def build_embeddings(corpus: Corpus, encoder: LateInteractionEncoder, *, progres
     if name in embedding_tables(corpus):
         table = corpus.database.open_table(name)
         stored = _stored(table)
-        have = {
-            page_id for page_id, (content_hash, _) in stored.items() if hashes.get(page_id) == content_hash
-        }
+        have = {page_id for page_id, (content_hash, _) in stored.items() if hashes.get(page_id) == content_hash}
         stale = sorted(stored.keys() - have)
         if stale:
             table.delete(sql_in("page_id", stale))
     missing = [page_id for page_id in hashes if page_id not in have]
-    with tqdm(
-        total=len(hashes), initial=len(have), unit="page", desc="Encoding", disable=not progress
-    ) as bar:
+    with tqdm(total=len(hashes), initial=len(have), unit="page", desc="Encoding", disable=not progress) as bar:
         for start in range(0, len(missing), _COMMIT_PAGES):
             page_ids = missing[start : start + _COMMIT_PAGES]
             vectors = encoder.encode_images([corpus.image(page_id) for page_id in page_ids])
@@ -125,13 +121,9 @@ def _batch(page_ids: Sequence[str], hashes: Sequence[str], vectors: Sequence[Vec
     dim = vectors[0].shape[1]
     flat = pa.array(np.concatenate(vectors).reshape(-1), pa.float16())
     offsets = np.concatenate([[0], np.cumsum([len(v) for v in vectors])])
-    lists = pa.ListArray.from_arrays(
-        pa.array(offsets, pa.int32()), pa.FixedSizeListArray.from_arrays(flat, dim)
-    )
+    lists = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.FixedSizeListArray.from_arrays(flat, dim))
     counts = pa.array([len(v) for v in vectors], pa.int32())
-    return pa.RecordBatch.from_arrays(
-        [pa.array(page_ids), pa.array(hashes), counts, lists], schema=_schema(dim)
-    )
+    return pa.RecordBatch.from_arrays([pa.array(page_ids), pa.array(hashes), counts, lists], schema=_schema(dim))
 
 
 def _stored(table: lancedb.table.Table) -> dict[str, tuple[str, int]]:
@@ -227,9 +219,7 @@ class LateInteractionRetriever:
             pages = np.arange(len(self._page_ids))
         dim = self._vectors.shape[1]
         if any(query.shape[1] != dim for query in queries):
-            raise RetrieverError(
-                f"the pages' vectors have {dim} dimensions, the queries' {queries[0].shape[1]}"
-            )
+            raise RetrieverError(f"the pages' vectors have {dim} dimensions, the queries' {queries[0].shape[1]}")
         stacked = np.concatenate(queries).astype(np.float32).T  # (dim, query vectors)
         first = np.concatenate([[0], np.cumsum([len(query) for query in queries])[:-1]])
         scores = np.empty((len(pages), len(queries)), dtype=np.float32)
@@ -265,6 +255,4 @@ def no_embeddings(corpus: Corpus, name: str, revision: str = "") -> RetrieverErr
     """Build the error for a corpus without embeddings by an encoder, which names those that it has."""
     have = ", ".join(embedding_tables(corpus)) or "none"
     which = f"{name} in revision {revision}" if revision else name
-    return RetrieverError(
-        f"{corpus.path} has no embeddings by {which} (it has: {have}): {_remedy(corpus, name)}"
-    )
+    return RetrieverError(f"{corpus.path} has no embeddings by {which} (it has: {have}): {_remedy(corpus, name)}")

@@ -15,9 +15,7 @@ def _distinct(ranked: Sequence[str]) -> list[str]:
 
 def _check(gold: Collection[str], k: int | None) -> frozenset[str]:
     if not gold:
-        raise ValueError(
-            "gold is empty: a question without gold pages has no retrieval measure, leave it out"
-        )
+        raise ValueError("gold is empty: a question without gold pages has no retrieval measure, leave it out")
     if k is not None and k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
     return frozenset(gold)
@@ -86,8 +84,6 @@ def ndcg_at_k(ranked: Sequence[str], gold: Collection[str], k: int | None = None
     places = range(1, len(wanted) + 1)[:k]
     ideal = sum(1 / math.log2(place + 1) for place in places)
     gain = sum(
-        1 / math.log2(place + 1)
-        for place, page_id in enumerate(_distinct(ranked)[:k], start=1)
-        if page_id in wanted
+        1 / math.log2(place + 1) for place, page_id in enumerate(_distinct(ranked)[:k], start=1) if page_id in wanted
     )
     return gain / ideal

@@ -171,9 +171,7 @@ class Reward:
         return sum(weight * terms[name] for name, weight in applicable.items()) / share
 
     def __repr__(self) -> str:
-        return (
-            f"Reward(weights={self.weights}, judge={self.judge!r}, gate={self.gate}, shaping={self.shaping})"
-        )
+        return f"Reward(weights={self.weights}, judge={self.judge!r}, gate={self.gate}, shaping={self.shaping})"
 
 
 def make_reward(spec: str | Mapping[str, float] | Reward) -> Reward:
@@ -192,8 +190,7 @@ def make_reward(spec: str | Mapping[str, float] | Reward) -> Reward:
     if isinstance(spec, Mapping):
         return Reward(spec)
     raise RewardError(
-        f"a reward is one of {', '.join(PRESETS)}, a mapping of weights, or a Reward; "
-        f"got {type(spec).__name__}"
+        f"a reward is one of {', '.join(PRESETS)}, a mapping of weights, or a Reward; got {type(spec).__name__}"
     )
 
 

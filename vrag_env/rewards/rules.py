@@ -64,9 +64,7 @@ _SEPARATORS = frozenset({"or", "and", "either", "&", "/", "|", ";", ",", "+"})
 _TOKEN = re.compile(r"[^\W_]+|[&/|;,+]")
 _DIGITS = re.compile(r"\d+")
 _BRACKETED = re.compile(r"\s*\(([^()]*)\)")
-_ORDERED = re.compile(
-    r"\brespectively\b|\bin (?:this|that|the same|\w+ing|chronological|alphabetical) order\b"
-)
+_ORDERED = re.compile(r"\brespectively\b|\bin (?:this|that|the same|\w+ing|chronological|alphabetical) order\b")
 _ARTICLE = re.compile(r"(?:the|an?) (?=.)")
 _TIME = re.compile(r"(\d{1,2})(?:[:.](\d{2}))?(?: ?([ap])\.?m\.?)?")
 _CODE = re.compile(r"\S*(?:\d|[_./\\:@#]\S|\(\)|[a-z][A-Z])\S*")
@@ -119,9 +117,7 @@ def score_answer(answer: str, references: Sequence[str], answer_format: str, que
         return 0.0  # ANLS is 0 beyond twice the length; the rest is room for numbers, units and quotes
     if answer_format == "List":
         return max((_score_list(written, reference, question) for reference in references), default=0.0)
-    return max(
-        (_score(answer, unify(reference), answer_format, question) for reference in references), default=0.0
-    )
+    return max((_score(answer, unify(reference), answer_format, question) for reference in references), default=0.0)
 
 
 def _starts_with_denial(answer: str) -> bool:
@@ -228,9 +224,7 @@ def _same_word(word: str, other: str) -> bool:
     if word == other:
         return True
     slips = 0 if len(word) < 5 else 1 if len(word) < 9 else 2
-    return (
-        word[0] == other[0] and abs(len(word) - len(other)) <= slips and edit_distance(word, other) <= slips
-    )
+    return word[0] == other[0] and abs(len(word) - len(other)) <= slips and edit_distance(word, other) <= slips
 
 
 def _score_list(answer: str, reference: str, question: str) -> float:

@@ -55,14 +55,11 @@ def test_a_tree_of_good_and_bad_files(library: Path, corpus: Corpus) -> None:
     assert report.pages == len(corpus) == 6
     reasons = dict(report.failures)
     assert sorted(reasons) == [
-        f"bad/{name}"
-        for name in ("corrupt.pdf", "empty.pdf", "encrypted.pdf", "picture.png", "truncated.pdf")
+        f"bad/{name}" for name in ("corrupt.pdf", "empty.pdf", "encrypted.pdf", "picture.png", "truncated.pdf")
     ]
     assert "encrypted" in reasons["bad/encrypted.pdf"]
     assert "empty" in reasons["bad/empty.pdf"]
-    assert all(
-        "corrupt" in reasons[f"bad/{name}"] for name in ("corrupt.pdf", "truncated.pdf", "picture.png")
-    )
+    assert all("corrupt" in reasons[f"bad/{name}"] for name in ("corrupt.pdf", "truncated.pdf", "picture.png"))
     assert "left out: bad/empty.pdf: empty" in str(report)
     page = corpus.page("reports/sales.pdf#1")
     assert page.text == "Sales of 2021\nNorth 42" and (page.width, page.height) == (1195, 1792)
@@ -156,9 +153,7 @@ worker.main()
     assert len(report.added) == 4
 
 
-def test_a_reading_process_that_hangs_is_ended(
-    library: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_reading_process_that_hangs_is_ended(library: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
     code = """
 import time, vrag_env.corpus.worker as worker
 read = worker.read_pdf

@@ -17,9 +17,7 @@ from vrag_env.corpus.lock import CorpusBusyError
 from vrag_env.errors import CorpusError
 
 
-def document(
-    doc_id: str, texts: list[str], content_hash: str = "v1", shade: int = 0
-) -> list[tuple[Page, bytes, str]]:
+def document(doc_id: str, texts: list[str], content_hash: str = "v1", shade: int = 0) -> list[tuple[Page, bytes, str]]:
     """A document with one page per text."""
     buffer = io.BytesIO()
     Image.new("RGB", (30, 20), (shade, shade, shade)).save(buffer, "PNG")
@@ -33,9 +31,7 @@ def document(
 @pytest.fixture
 def corpus(tmp_path: Path) -> Iterator[Corpus]:
     made = Corpus.create(tmp_path / "corpus")
-    made.add(
-        document('b\'s "deck".pdf', ["one", "two"]) + document("a/x.pdf", [f"p{n}" for n in range(1, 12)])
-    )
+    made.add(document('b\'s "deck".pdf', ["one", "two"]) + document("a/x.pdf", [f"p{n}" for n in range(1, 12)]))
     yield made
 
 
@@ -51,9 +47,7 @@ def test_pages_come_back_in_order(corpus: Corpus) -> None:
     assert corpus.documents() == {"a/x.pdf": "v1", 'b\'s "deck".pdf': "v1"}
 
 
-def test_image_is_decoded_once_and_the_cache_is_bounded(
-    corpus: Corpus, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_image_is_decoded_once_and_the_cache_is_bounded(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
     first = corpus.image("a/x.pdf#1")
     assert first.mode == "RGB" and first.size == (30, 20)
     assert corpus.image("a/x.pdf#1") is first

@@ -84,9 +84,7 @@ def test_blocks_do_not_change_scores(
     np.testing.assert_allclose(retriever.scores(queries, np.array([3, 7])), whole[:, [3, 7]], rtol=1e-5)
 
 
-def test_maxsim_by_hand(
-    tmp_path: Path, encoder: LateInteractionEncoder, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_maxsim_by_hand(tmp_path: Path, encoder: LateInteractionEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
     corpus = make_corpus(tmp_path / "c", {"x.pdf": ["a", "b"]})
     vectors = [np.array([[1, 0], [0.5, 0.5]], np.float16), np.array([[-1, -0.25]], np.float16)]
     monkeypatch.setattr(encoder, "encode_images", lambda images: vectors)
@@ -121,9 +119,7 @@ def test_ties_are_broken_by_page_id(
     tmp_path: Path, encoder: LateInteractionEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     corpus = make_corpus(tmp_path / "c", {"x.pdf": ["same"] * 11})
-    monkeypatch.setattr(
-        encoder, "encode_images", lambda images: [np.ones((3, 128), np.float16)] * len(images)
-    )
+    monkeypatch.setattr(encoder, "encode_images", lambda images: [np.ones((3, 128), np.float16)] * len(images))
     build_embeddings(corpus, encoder, progress=False)
     hits = LateInteractionRetriever(corpus, encoder).search(["dogs"], 4)[0]
     assert [hit.page_id for hit in hits] == ["x.pdf#1", "x.pdf#10", "x.pdf#11", "x.pdf#2"]
@@ -185,16 +181,12 @@ def test_vectors_are_kept_as_float16(corpus: Corpus, encoder: LateInteractionEnc
 def test_another_model_is_an_error_that_says_what_is_there(corpus: Corpus) -> None:
     model, processor = tiny_colqwen2_5(seed=7)
     stranger = LateInteractionEncoder(model, processor, name="tests/other")
-    with pytest.raises(
-        RetrieverError, match=r"no embeddings by tests/other .*it has: emb_tiny_col"
-    ) as caught:
+    with pytest.raises(RetrieverError, match=r"no embeddings by tests/other .*it has: emb_tiny_col") as caught:
         LateInteractionRetriever(corpus, stranger)
     assert "vrag index PATH... --corpus" in str(caught.value)
 
 
-def test_same_name_with_other_weights_is_another_encoder(
-    corpus: Corpus, encoder: LateInteractionEncoder
-) -> None:
+def test_same_name_with_other_weights_is_another_encoder(corpus: Corpus, encoder: LateInteractionEncoder) -> None:
     model, processor = tiny_colqwen2_5(seed=7)
     retrained = LateInteractionEncoder(model, processor, name=encoder.name)
     with pytest.raises(RetrieverError, match="no embeddings by"):

@@ -24,9 +24,7 @@ def test_lexical(corpus: Corpus) -> None:
 
 def test_an_object_passes_through(corpus: Corpus) -> None:
     class Mine:
-        def search(
-            self, queries: Sequence[str], k: int, where: Collection[str] | None = None
-        ) -> list[list[Hit]]:
+        def search(self, queries: Sequence[str], k: int, where: Collection[str] | None = None) -> list[list[Hit]]:
             return [[] for _ in queries]
 
     mine = Mine()

@@ -97,9 +97,7 @@ def tiny_colmodernvbert(seed: int = 0) -> tuple[Any, Any]:
 
     specials = ["<pad>", "<unk>", "<|begin_of_text|>", "<global-img>"]
     specials += [f"<row_{row}_col_{column}>" for row in range(1, 7) for column in range(1, 7)]
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=_train_bpe(specials), pad_token="<pad>", unk_token="<unk>"
-    )
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=_train_bpe(specials), pad_token="<pad>", unk_token="<unk>")
     image_processor = Idefics3ImageProcessor(
         size={"longest_edge": 64}, max_image_size={"longest_edge": 32}, do_image_splitting=True
     )

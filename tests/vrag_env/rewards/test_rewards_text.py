@@ -130,9 +130,7 @@ def test_same_quantity() -> None:
     assert not same_quantity(plain, ratio)
     assert not same_quantity(plain, ratio, 0.01, "How tall?")
     assert same_quantity(plain, ratio, 0.01, "What percentage?")
-    assert same_quantity(Quantity(100), Quantity(101), 0.01) and not same_quantity(
-        Quantity(100), Quantity(101)
-    )
+    assert same_quantity(Quantity(100), Quantity(101), 0.01) and not same_quantity(Quantity(100), Quantity(101))
     assert not same_quantity(Quantity(100), Quantity(102), 0.01)
     million = Quantity(42.5, scale="million")
     assert same_quantity(million, Quantity(42_500_000))

@@ -110,9 +110,7 @@ def test_wrong(answer: str, reference: str, answer_format: str, question: str) -
 def test_close_strings_get_their_anls() -> None:
     assert score_answer("Chicagoo", ["Chicago"], "Str") == 1 - 1 / 8
     # 20 of 26 characters stay, and every word is there.
-    assert score_answer("Diskless Workstation entry", ["Diskless Workstation"], "Str") == pytest.approx(
-        20 / 26
-    )
+    assert score_answer("Diskless Workstation entry", ["Diskless Workstation"], "Str") == pytest.approx(20 / 26)
 
 
 def test_best_over_references() -> None:

@@ -42,9 +42,7 @@ def with_views(episode: Episode, *views: View) -> Episode:
         ([3, 1, 2], [1, 2], (1 / math.log2(3) + 1 / 2) / (1 + 1 / math.log2(3))),
     ],
 )
-def test_retrieval_by_hand(
-    new_episode: MakeEpisode, shown: list[int], gold: list[int], expected: float
-) -> None:
+def test_retrieval_by_hand(new_episode: MakeEpisode, shown: list[int], gold: list[int], expected: float) -> None:
     episode = new_episode(gold_pages=tuple(f"fruit.pdf#{number}" for number in gold))
     with_views(episode, *(page(number) for number in shown))
     assert TERMS["retrieval"](episode) == pytest.approx(expected)
@@ -93,16 +91,12 @@ views = st.builds(page, st.integers(1, 4), st.just(2), st.sampled_from([None, 1]
 
 
 @settings(deadline=None, max_examples=100)
-@given(
-    st.lists(views, max_size=8), st.lists(st.integers(1, 9), max_size=5), st.lists(st.booleans(), max_size=6)
-)
+@given(st.lists(views, max_size=8), st.lists(st.integers(1, 9), max_size=5), st.lists(st.booleans(), max_size=6))
 def test_terms_stay_in_range_and_ignore_repeats(
     fruit_corpus: Corpus, shown: list[View], gold: list[int], valid: list[bool]
 ) -> None:
     pages = tuple(f"fruit.pdf#{number}" for number in gold)
-    question = Question(
-        "q", "?", "x", gold_pages=pages, evidence=(Evidence("fruit.pdf#1", (0, 0, 0.5, 0.5)),)
-    )
+    question = Question("q", "?", "x", gold_pages=pages, evidence=(Evidence("fruit.pdf#1", (0, 0, 0.5, 0.5)),))
     retriever = make_retriever("lexical", fruit_corpus)
     episode = Episode(question, fruit_corpus, retriever, Reward.preset("paper"))
     turns = tuple(Turn("", "", Search("x") if good else Invalid("no")) for good in valid)

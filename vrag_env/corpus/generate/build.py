@@ -10,7 +10,7 @@ from pathlib import Path
 
 from vrag_env.corpus.generate.config import WorldConfig
 from vrag_env.corpus.generate.world import DOCUMENTS, generate_world
-from vrag_env.corpus.ingest import ingest
+from vrag_env.corpus.ingest import LONG_SIDE, ingest
 from vrag_env.corpus.store import SCHEMA_VERSION, Corpus
 from vrag_env.errors import CorpusError
 from vrag_env.questions import Question
@@ -20,7 +20,12 @@ CORPUS = "corpus"
 
 
 def build_world(
-    config: WorldConfig, directory: str | Path, *, progress: bool = True, workers: int | None = None
+    config: WorldConfig,
+    directory: str | Path,
+    *,
+    progress: bool = True,
+    workers: int | None = None,
+    long_side: int = LONG_SIDE,
 ) -> tuple[Corpus, list[Question]]:
     """Generate a world and ingest its documents.
 
@@ -32,6 +37,7 @@ def build_world(
         directory: Where; made if it does not exist.
         progress: Show a progress bar.
         workers: Processes that ingest; by default one per core.
+        long_side: Longer side of the stored pages in pixels; the smaller, the faster.
 
     Returns:
         The corpus and the questions.
@@ -42,7 +48,7 @@ def build_world(
     directory = Path(directory)
     questions = generate_world(config, directory)
     corpus = Corpus.create(directory / CORPUS)
-    report = ingest([directory / DOCUMENTS], corpus, workers=workers, progress=progress)
+    report = ingest([directory / DOCUMENTS], corpus, long_side=long_side, workers=workers, progress=progress)
     if report.failures:
         name, reason = report.failures[0]
         raise CorpusError(

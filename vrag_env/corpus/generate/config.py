@@ -51,9 +51,7 @@ class WorldConfig:
         if not 0 <= self.test_share < 1:
             raise ValueError(f"test_share must be at least 0 and under 1, got {self.test_share}")
         if not 0 <= self.unanswerable_share < 0.5:
-            raise ValueError(
-                f"unanswerable_share must be at least 0 and under 0.5, got {self.unanswerable_share}"
-            )
+            raise ValueError(f"unanswerable_share must be at least 0 and under 0.5, got {self.unanswerable_share}")
         if not 8 <= self.symbol_size <= 60:
             raise ValueError(f"symbol_size must be 8 to 60 points, got {self.symbol_size}")
         if not 3 <= self.footnote_size <= 10:

@@ -20,6 +20,7 @@ class Fact:
         source_type: ``Text``, ``Table``, ``Chart``, ``Figure`` or ``Layout``.
         answer_format: ``Str``, ``Int`` or ``Float``.
         variants: Other answers that count as right.
+        thought: What one thinks who has found the place on the page.
     """
 
     key: str
@@ -29,6 +30,7 @@ class Fact:
     source_type: str
     answer_format: str = "Str"
     variants: tuple[str, ...] = ()
+    thought: str = ""
 
 
 @dataclass(frozen=True)

@@ -35,12 +35,8 @@ CITIES = words(
     "Nantes Osaka Oslo Ottawa Padua Perth Porto Quito Riga Seville Sofia Tallinn Tampere Tunis Turin "
     "Utrecht Valencia Vienna Vilnius Zagreb"
 )
-GIVEN_NAMES = words(
-    "Ada Boris Clara Daniel Elena Farid Greta Hugo Ines Jonas Kamala Leo Mira Nils Olga Pablo"
-)
-FAMILY_NAMES = words(
-    "Abara Bergman Castell Dorn Eriksen Fontana Garcia Huang Ivanov Jansen Keller Lindt Moreau"
-)
+GIVEN_NAMES = words("Ada Boris Clara Daniel Elena Farid Greta Hugo Ines Jonas Kamala Leo Mira Nils Olga Pablo")
+FAMILY_NAMES = words("Abara Bergman Castell Dorn Eriksen Fontana Garcia Huang Ivanov Jansen Keller Lindt Moreau")
 
 
 @dataclass(frozen=True)
@@ -95,8 +91,7 @@ def draw_companies(count: int, rng: random.Random) -> list[Company]:
     rng.shuffle(years)
     # Round r gives pair i the year i + r: no name comes twice.
     return [
-        Company(*pairs[i % len(pairs)], years[(i % len(pairs) + i // len(pairs)) % len(years)])
-        for i in range(count)
+        Company(*pairs[i % len(pairs)], years[(i % len(pairs) + i // len(pairs)) % len(years)]) for i in range(count)
     ]
 
 

@@ -17,14 +17,10 @@ _LARGEST = 100.0
 _ASKED = 2
 
 
-def draw(
-    sheet: Sheet, company: Company, departments: list[str], rng: random.Random, config: WorldConfig
-) -> Drawn:
+def draw(sheet: Sheet, company: Company, departments: list[str], rng: random.Random, config: WorldConfig) -> Drawn:
     """Draw a bar chart; see :data:`vrag_env.corpus.generate.world.PAGES` for the arguments."""
     del departments, config
-    sheet.header(
-        f"Revenue by region, {company.name}", f"{company.short}: million euros, financial year {company.year}"
-    )
+    sheet.header(f"Revenue by region, {company.name}", f"{company.short}: million euros, financial year {company.year}")
     regions = rng.sample(REGIONS, 6)
     tenths = rng.sample(range(180, 960), 6)
     scale = (_BASE - _TOP) / _LARGEST

@@ -23,6 +23,9 @@ CARD_COLOURS: dict[str, tuple[float, float, float]] = {
 }
 """Hue in degrees, lightness and saturation of the cards, before the jitter of each."""
 
+NUMERALS = ("one", "two", "three", "four", "five", "six")
+"""Names of the large numbers that are printed on the cards, in the order of the cells."""
+
 BADGE = (96.0, 72.0)
 """Width and height of the white badge of each card, in points."""
 _JITTER = 3.0
@@ -47,21 +50,21 @@ def badge_frame(cell: int) -> Frame:
     return (x, y0 + 72, x + BADGE[0], y0 + 72 + BADGE[1])
 
 
-def draw(
-    sheet: Sheet, company: Company, departments: list[str], rng: random.Random, config: WorldConfig
-) -> Drawn:
+def draw(sheet: Sheet, company: Company, departments: list[str], rng: random.Random, config: WorldConfig) -> Drawn:
     """Draw a status board; see :data:`vrag_env.corpus.generate.world.PAGES` for the arguments."""
     sheet.header(f"{company.name} {SUBJECT}", "Signal of each department at the end of the year")
     colours = list(CARD_COLOURS)
     rng.shuffle(colours)
     labels = rng.sample(departments, len(colours))
+    seen = " ".join(f"{colour} {numeral}" for colour, numeral in zip(colours, NUMERALS, strict=True))
     facts, clues = [], {}
     for cell, (colour, label) in enumerate(zip(colours, labels, strict=True)):
         symbol = rng.choice(SYMBOLS)
         badge = sheet.box(badge_frame(cell))
         _draw_card(sheet, cell, colour, label, symbol, rng, config.symbol_size)
         question = f"Which symbol is on the {colour} card of the {company.name} {SUBJECT}?"
-        facts.append(Fact(colour, question, symbol, badge, "Figure"))
+        thought = f"I see {seen}. I enlarge {colour} {NUMERALS[cell]}."
+        facts.append(Fact(colour, question, symbol, badge, "Figure", thought=thought))
         clues[f"team:{label}"] = Clue(symbol, badge)
     missing = tuple(
         (colour, f"Which symbol is on the {colour} card of the {company.name} {SUBJECT}?")
@@ -70,9 +73,7 @@ def draw(
     return Drawn(tuple(facts), missing, clues)
 
 
-def _draw_card(
-    sheet: Sheet, cell: int, colour: str, label: str, symbol: str, rng: random.Random, size: float
-) -> None:
+def _draw_card(sheet: Sheet, cell: int, colour: str, label: str, symbol: str, rng: random.Random, size: float) -> None:
     hue, lightness, saturation = CARD_COLOURS[colour]
     fill = hls(hue + rng.uniform(-5, 5), lightness + rng.uniform(-0.04, 0.04), saturation)
     frame = card_frame(cell)

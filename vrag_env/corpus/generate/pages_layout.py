@@ -17,9 +17,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 60.0, 782.0, 112.0, 528.0
 _ROOM_H = 170.0
 
 
-def draw(
-    sheet: Sheet, company: Company, departments: list[str], rng: random.Random, config: WorldConfig
-) -> Drawn:
+def draw(sheet: Sheet, company: Company, departments: list[str], rng: random.Random, config: WorldConfig) -> Drawn:
     """Draw a floor plan; see :data:`vrag_env.corpus.generate.world.PAGES` for the arguments."""
     del config
     sheet.header(f"Floor plan, {company.name}", f"Rooms of the {company.short} teams at the head office")
@@ -27,9 +25,7 @@ def draw(
     rng.shuffle(rooms)
     numbers = rng.sample(range(101, 160), len(rooms))
     sheet.rect((_LEFT, _TOP, _RIGHT, _BOTTOM), WHITE, INK, line=3)
-    sheet.text(
-        (_LEFT + _RIGHT) / 2, (_TOP + _BOTTOM) / 2 + 4, "C o r r i d o r", 9, colour=SOFT, align="centre"
-    )
+    sheet.text((_LEFT + _RIGHT) / 2, (_TOP + _BOTTOM) / 2 + 4, "C o r r i d o r", 9, colour=SOFT, align="centre")
     frames: list[Frame] = []
     for y in (_TOP, _BOTTOM - _ROOM_H):
         weights = [rng.uniform(0.75, 1.25) for _ in range(4)]
@@ -40,19 +36,14 @@ def draw(
             x += width
     for i, frame in enumerate(frames):
         _draw_room(sheet, frame, rooms[i], f"Room {numbers[i]}", rooms[i] in departments, rng)
-    pairs = [
-        (i, i + 1)
-        for i in range(len(rooms) - 1)
-        if i % 4 < 3 and {rooms[i], rooms[i + 1]} <= set(departments)
-    ]
+    pairs = [(i, i + 1) for i in range(len(rooms) - 1) if i % 4 < 3 and {rooms[i], rooms[i + 1]} <= set(departments)]
     facts = []
     if pairs:
         left, right = rng.choice(pairs)
         side = rng.choice(("left", "right"))
         known, answer = (right, left) if side == "left" else (left, right)
         question = (
-            f"Which team sits in the room directly to the {side} of {rooms[known]} "
-            f"on the {company.name} {SUBJECT}?"
+            f"Which team sits in the room directly to the {side} of {rooms[known]} on the {company.name} {SUBJECT}?"
         )
         box = sheet.box(union(frames[left], frames[right]))
         facts.append(Fact(f"{side}-of-{rooms[known]}".lower(), question, rooms[answer], box, "Layout"))
@@ -67,9 +58,7 @@ def draw(
         )
     )
     clues = {
-        f"room:{numbers[i]}": Clue(name, sheet.box(frames[i]))
-        for i, name in enumerate(rooms)
-        if name in departments
+        f"room:{numbers[i]}": Clue(name, sheet.box(frames[i])) for i, name in enumerate(rooms) if name in departments
     }
     absent = rng.randrange(201, 260)
     return Drawn(tuple(facts), ((f"room-{absent}", _question(company, absent)),), clues)

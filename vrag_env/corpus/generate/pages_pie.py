@@ -19,9 +19,7 @@ _LEGEND_X = 560.0
 _SLICES = 5
 
 
-def draw(
-    sheet: Sheet, company: Company, departments: list[str], rng: random.Random, config: WorldConfig
-) -> Drawn:
+def draw(sheet: Sheet, company: Company, departments: list[str], rng: random.Random, config: WorldConfig) -> Drawn:
     """Draw a pie chart; see :data:`vrag_env.corpus.generate.world.PAGES` for the arguments."""
     del departments, config
     sheet.header(f"Sales by product line, {company.name}", f"{company.short}: share of all sales in per cent")
@@ -45,9 +43,7 @@ def draw(
         frames.append(union(label, (_LEGEND_X, y - 10, _LEGEND_X + 14, y + 4)))
         start = end
     if rng.random() < 0.5:  # a ring instead of a disc
-        ring = [
-            (_X + 78 * math.cos(t / 30 * math.pi), _Y + 78 * math.sin(t / 30 * math.pi)) for t in range(60)
-        ]
+        ring = [(_X + 78 * math.cos(t / 30 * math.pi), _Y + 78 * math.sin(t / 30 * math.pi)) for t in range(60)]
         sheet.polygon(ring, WHITE)
         sheet.text(_X, _Y + 8, "100 %", 22, bold=True, colour=INK, align="centre")
     sheet.text(_LEGEND_X, 205, "Product line", 9, colour=SOFT)

@@ -61,14 +61,10 @@ _FILLERS_EACH = 5
 _ASKED = 2
 
 
-def draw(
-    sheet: Sheet, company: Company, departments: list[str], rng: random.Random, config: WorldConfig
-) -> Drawn:
+def draw(sheet: Sheet, company: Company, departments: list[str], rng: random.Random, config: WorldConfig) -> Drawn:
     """Draw a report; see :data:`vrag_env.corpus.generate.world.PAGES` for the arguments."""
     del departments, config
-    sheet.header(
-        f"Management report, {company.name}", f"From the annual review of {company.short}, {company.year}"
-    )
+    sheet.header(f"Management report, {company.name}", f"From the annual review of {company.short}, {company.year}")
     stated = _draw_facts(company, rng)
     fillers = list(_FILLERS)
     rng.shuffle(fillers)

@@ -27,15 +27,11 @@ _ASKED = 3
 _TOP, _ROW_H, _SIZE = 150.0, 19.0, 6.5
 
 
-def draw(
-    sheet: Sheet, company: Company, departments: list[str], rng: random.Random, config: WorldConfig
-) -> Drawn:
+def draw(sheet: Sheet, company: Company, departments: list[str], rng: random.Random, config: WorldConfig) -> Drawn:
     """Draw a dense table; see :data:`vrag_env.corpus.generate.world.PAGES` for the arguments."""
     del departments, config
     look = sheet.look
-    sheet.header(
-        f"Site key figures, {company.name}", f"All {_ROWS} sites of {company.short} in {company.year}"
-    )
+    sheet.header(f"Site key figures, {company.name}", f"All {_ROWS} sites of {company.short} in {company.year}")
     sheet.text(MARGIN, 102, "Counted on the last working day of December. Sites in alphabetical order;", 8.5)
     sheet.text(MARGIN, 114, "floor area in square metres, power use in megawatt hours.", 8.5)
     cities = sorted(rng.sample(CITIES, _ROWS))

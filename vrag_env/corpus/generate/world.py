@@ -93,9 +93,7 @@ def generate_world(config: WorldConfig, directory: str | Path) -> list[Question]
     questions: list[Question] = []
     owed = 0.0
     for index, company in enumerate(companies):
-        pdf, answerable, missing = _draw_document(
-            config, index, company, "test" if index in test else "train"
-        )
+        pdf, answerable, missing = _draw_document(config, index, company, "test" if index in test else "train")
         _write(documents / f"{company.slug}.pdf", pdf)
         # A running account spreads the unanswerable questions evenly over documents and splits.
         owed += len(answerable) * config.unanswerable_share / (1 - config.unanswerable_share)
@@ -118,13 +116,9 @@ def _claim(directory: Path, config: WorldConfig) -> None:
     expected = (json.dumps(content, indent=1) + "\n").encode()
     if marker.exists():
         if marker.read_bytes() != expected:
-            raise CorpusError(
-                f"{directory} holds a world with other dials (see {marker}): choose another directory"
-            )
+            raise CorpusError(f"{directory} holds a world with other dials (see {marker}): choose another directory")
     elif (directory / DOCUMENTS).exists() or (directory / QUESTIONS).exists():
-        raise CorpusError(
-            f"{directory} holds documents or questions that no world wrote: choose another directory"
-        )
+        raise CorpusError(f"{directory} holds documents or questions that no world wrote: choose another directory")
     else:
         directory.mkdir(parents=True, exist_ok=True)
         _write(marker, expected)
@@ -186,6 +180,7 @@ def _draw_document(
                     query_type="Single-Hop",
                     split=split,
                     oracle_query=f"{company.name} {page.subject}",
+                    oracle_thought=fact.thought,
                 )
             )
         for key, text in drawn.missing:

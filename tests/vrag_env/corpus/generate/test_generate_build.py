@@ -40,11 +40,7 @@ def test_word_boxes_of_the_corpus_agree_with_the_evidence(
     for question in cells:
         x0, y0, x1, y1 = question.evidence[0].box
         words = corpus.page(question.gold_pages[0]).words
-        inside = [
-            w.text
-            for w in words
-            if x0 <= (w.box[0] + w.box[2]) / 2 <= x1 and y0 <= w.box[1] <= w.box[3] <= y1
-        ]
+        inside = [w.text for w in words if x0 <= (w.box[0] + w.box[2]) / 2 <= x1 and y0 <= w.box[1] <= w.box[3] <= y1]
         assert inside == [question.answer]
 
 

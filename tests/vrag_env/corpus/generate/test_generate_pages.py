@@ -30,9 +30,7 @@ class World:
 
     def __init__(self, directory: Path, questions: list[Question]) -> None:
         self.questions = questions
-        self.documents = {
-            p.name: pypdfium2.PdfDocument(p) for p in sorted((directory / "documents").glob("*.pdf"))
-        }
+        self.documents = {p.name: pypdfium2.PdfDocument(p) for p in sorted((directory / "documents").glob("*.pdf"))}
 
     def page(self, page_id: str) -> pypdfium2.PdfPage:
         name, _, number = page_id.rpartition("#")
@@ -42,9 +40,7 @@ class World:
         page = self.page(page_id)
         width, height = page.get_size()
         x0, y0, x1, y1 = box
-        return page.get_textpage().get_text_bounded(
-            x0 * width, (1 - y1) * height, x1 * width, (1 - y0) * height
-        )
+        return page.get_textpage().get_text_bounded(x0 * width, (1 - y1) * height, x1 * width, (1 - y0) * height)
 
     def image(self, page_id: str) -> Image.Image:
         page = self.page(page_id)
@@ -132,9 +128,7 @@ def test_neighbours_on_the_plan(world: World) -> None:
         page = world.page(question.gold_pages[0])
         (evidence,) = question.evidence
         known = question.text.split(" of ")[1].split()[0]
-        names = [
-            w for w in world.text_in(evidence.page_id, evidence.box).split() if w.isalpha() and w != "Room"
-        ]
+        names = [w for w in world.text_in(evidence.page_id, evidence.box).split() if w.isalpha() and w != "Room"]
         assert sorted(names) == sorted([known, question.answer])
         left = {name: position(page, name, evidence, page.get_size()[0]) for name in names}
         if "directly to the left" in question.text:
@@ -206,9 +200,7 @@ def test_the_badge_shows_the_symbol_that_is_the_answer(world: World) -> None:
     for name, examples in shapes.items():
         for page_id, shape in examples:
             likeness = {
-                other: np.mean(
-                    [(shape & s).sum() / (shape | s).sum() for p, s in shapes[other] if p != page_id]
-                )
+                other: np.mean([(shape & s).sum() / (shape | s).sum() for p, s in shapes[other] if p != page_id])
                 for other in SYMBOLS
             }
             assert max(likeness, key=lambda other: likeness[other]) == name
@@ -229,9 +221,7 @@ def test_cards_are_told_apart_by_their_colour(world: World) -> None:
             continue
         for other in [q for q in world.asked("-board-") if q.gold_pages == question.gold_pages]:
             x0, _, _, y1 = other.evidence[0].box
-            pixel = np.asarray(
-                image.getpixel((int(x0 * image.width) - 20, int(y1 * image.height) + 20)), float
-            )
+            pixel = np.asarray(image.getpixel((int(x0 * image.width) - 20, int(y1 * image.height) + 20)), float)
             ranked = sorted((float(np.linalg.norm(pixel - rgb)), name) for name, rgb in wanted.items())
             assert ranked[0][1] == other.question_id.rpartition("-")[2]
             assert ranked[0][0] < 0.6 * ranked[1][0]  # not nearly another colour
@@ -299,9 +289,7 @@ def test_a_footnote_shown_on_the_page_has_lost_its_strokes(world: World) -> None
         (evidence,) = question.evidence
         image = world.image(evidence.page_id)
         shown = cut(image, FULL_PAGE, PixelBudget().fit(*image.size))
-        assert contrast(cut(image, evidence.box, (1200, 120))) > 1.3 * contrast(
-            cut(shown, evidence.box, (1200, 120))
-        )
+        assert contrast(cut(image, evidence.box, (1200, 120))) > 1.3 * contrast(cut(shown, evidence.box, (1200, 120)))
 
 
 def contrast(image: Image.Image) -> float:

@@ -42,9 +42,7 @@ def test_another_seed_gives_other_bytes(world: tuple[Path, list[Question]], tmp_
     assert not set(files(tmp_path).values()) & set(files(world[0]).values())
 
 
-def test_a_kind_left_out_leaves_the_other_pages_alone(
-    world: tuple[Path, list[Question]], tmp_path: Path
-) -> None:
+def test_a_kind_left_out_leaves_the_other_pages_alone(world: tuple[Path, list[Question]], tmp_path: Path) -> None:
     boards = generate_world(dataclasses.replace(CONFIG, kinds=("board",)), tmp_path)
 
     def answers(questions: list[Question]) -> dict[str, str]:
