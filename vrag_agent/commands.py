@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from vrag_agent.evaluate import (
     direct_retrieval,
     evaluation,
     play,
+    to_json,
     versions,
     write_episodes,
     write_json,
@@ -224,7 +224,7 @@ def run_training(
     ):
 
         def after_iteration(iteration: int, metrics: Mapping[str, float]) -> None:
-            log.write(json.dumps({"iteration": iteration, **metrics}) + "\n")
+            log.write(to_json({"iteration": iteration, **metrics}) + "\n")
             log.flush()
             reward, right = metrics["rollout/ep_rew_mean"], metrics["rollout/success_rate"]
             bar.set_postfix_str(f"reward {reward:.2f} right {right:.2f}")

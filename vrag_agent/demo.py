@@ -11,7 +11,6 @@ right card by colour, enlarge it and recognise the symbol.
 
 from __future__ import annotations
 
-import json
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,7 +27,7 @@ from tqdm import tqdm
 
 from vrag_agent import tiny
 from vrag_agent.checkpoint import save_checkpoint
-from vrag_agent.evaluate import describe_corpus, evaluation, play, versions, write_episodes, write_json
+from vrag_agent.evaluate import describe_corpus, evaluation, play, to_json, versions, write_episodes, write_json
 from vrag_agent.experts import demonstrate
 from vrag_agent.parity import check_rollout
 from vrag_agent.plots import plot_episode, plot_learning
@@ -282,7 +281,7 @@ def _learn(
     with _bar("PPO", scale.ppo_iterations, "iteration") as bar:
 
         def after(iteration: int, metrics: Mapping[str, float]) -> None:
-            log(json.dumps({"iteration": iteration, **metrics}) + "\n")
+            log(to_json({"iteration": iteration, **metrics}) + "\n")
             bar.set_postfix_str(
                 f"reward {metrics['rollout/ep_rew_mean']:.2f} right {metrics['rollout/success_rate']:.2f}"
             )

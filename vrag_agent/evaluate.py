@@ -113,11 +113,15 @@ def describe_corpus(corpus: Corpus) -> dict[str, Any]:
     }
 
 
+def to_json(value: Any, indent: int | None = None) -> str:
+    """Write a value as JSON; NaN, which JSON does not have, becomes null."""
+    return json.dumps(_without_nan(value), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file, whole or not at all; NaN, which JSON does not have, becomes null."""
+    """Write a JSON file, whole or not at all."""
     temporary = path.with_name(path.name + ".part")
-    text = json.dumps(_without_nan(value), indent=2, ensure_ascii=False, allow_nan=False)
-    temporary.write_text(text + "\n", encoding="utf-8")
+    temporary.write_text(to_json(value, indent=2) + "\n", encoding="utf-8")
     temporary.replace(path)
 
 
@@ -129,10 +133,18 @@ def _without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
 def write_episodes(path: Path, episodes: Sequence[Episode]) -> None:
     """Write the record of every episode, one JSON object a line."""
     temporary = path.with_name(path.name + ".part")
     with temporary.open("w", encoding="utf-8") as file:
         for episode in episodes:
-            file.write(json.dumps(episode_to_record(episode), ensure_ascii=False) + "\n")
+            file.write(to_json(episode_to_record(episode)) + "\n")
     temporary.replace(path)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from vrag_agent.advantages import explained_variance, gae, whiten
 from vrag_agent.losses import kl, ppo_clip
@@ -191,12 +192,12 @@ class PPO:
             ParityError: If the first ratios are not 1.
             FloatingPointError: If a gradient is not finite.
         """
-        # Training mode, which gradient checkpointing needs, but without dropout, which would make the ratio of an
-        # unchanged policy differ from 1.
-        self.policy.train()
+        # Evaluation mode, since dropout (modules, and the attention's own) would make the ratio of an unchanged
+        # policy differ from 1; only the layers that recompute themselves need their flag to do so.
+        self.policy.eval()
         for module in self.policy.modules():
-            if isinstance(module, nn.Dropout):
-                module.eval()
+            if isinstance(module, GradientCheckpointingLayer):
+                module.training = True
         scored = self.score(trajectories)
         warming = self.iteration < self.critic_warmup
         sums: dict[str, float] = {}

@@ -260,13 +260,35 @@ def test_a_policy_that_changes_between_scoring_and_training_stops_the_run(
         ppo.train(trajectories)
 
 
-def test_dropout_in_training_does_not_disturb_the_ratio() -> None:
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_dropout_in_training_does_not_disturb_the_ratio(checkpointing: bool) -> None:
     policy = build_policy()
-    for layer in policy.model.model.language_model.layers:
+    layers = policy.model.model.language_model.layers
+    for layer in layers:
         layer.self_attn.attention_dropout = 0.5
+        layer.mlp.act_fn = torch.nn.Sequential(layer.mlp.act_fn, torch.nn.Dropout(0.5))
+    if checkpointing:
+        policy.model.gradient_checkpointing_enable()
     trajectories = played(policy)
     policy.train()
     trainer(policy).train(trajectories)
+
+
+def test_gradient_checkpointing_recomputes_layers_and_gives_the_same_gradient() -> None:
+    calls, gradients = [], []
+    trajectories = played(build_policy())
+    for checkpointing in (False, True):
+        policy = build_policy()
+        if checkpointing:
+            policy.model.gradient_checkpointing_enable()
+        count = [0]
+        first = policy.model.model.language_model.layers[0]
+        first.mlp.register_forward_pre_hook(lambda *_, count=count: count.__setitem__(0, count[0] + 1))
+        trainer(policy).train(trajectories)
+        calls.append(count[0])
+        gradients.append(gradient(policy))
+    assert calls == [2, 3]  # scoring and training; and once more in the backward pass
+    assert (gradients[0] - gradients[1]).norm() / gradients[0].norm() < 1e-5
 
 
 @pytest.mark.parametrize("warmup", [0, 1])

@@ -1,4 +1,4 @@
-"""Qwen2.5-VL: ChatML turns, one visual token per 28 x 28 pixels, three-row rotary positions for images.
+r"""Qwen2.5-VL: ChatML turns, one visual token per 28 x 28 pixels, three-row rotary positions for images.
 
 Conversation: ``<|im_start|>system\n...<|im_end|>\n<|im_start|>user\n...<|im_end|>\n<|im_start|>assistant\n`` and
 then the action, which ends with ``<|im_end|>``. The suffixes are written as ids, segment by segment; nothing is
@@ -105,7 +105,7 @@ class Qwen2_5VL:
 
     def _special(self, token: str) -> int:
         index = self.tokenizer.convert_tokens_to_ids(token)
-        if index is None or index == self.tokenizer.unk_token_id and token != self.tokenizer.unk_token:
+        if index is None or (index == self.tokenizer.unk_token_id and token != self.tokenizer.unk_token):
             raise ValueError(f"the tokenizer has no {token}: it is not of the Qwen2.5-VL family")
         return int(index)
 
