@@ -30,7 +30,12 @@ class CheckpointError(VRAGError):
     """A model or checkpoint can not be loaded."""
 
 
-def save_checkpoint(policy: VLMPolicy, directory: str | Path, env_options: Mapping[str, Any] | None = None) -> Path:
+def save_checkpoint(
+    policy: VLMPolicy,
+    directory: str | Path,
+    env_options: Mapping[str, Any] | None = None,
+    max_tokens: int = 512,
+) -> Path:
     """Write a policy.
 
     Args:
@@ -38,6 +43,7 @@ def save_checkpoint(policy: VLMPolicy, directory: str | Path, env_options: Mappi
         directory: Made if it does not exist; files of the same name are replaced.
         env_options: Keyword arguments of the environment that the policy is used to (pixels, turns, box
             frame).
+        max_tokens: Most tokens of one action that the policy is used to.
 
     Returns:
         The directory.
@@ -53,6 +59,7 @@ def save_checkpoint(policy: VLMPolicy, directory: str | Path, env_options: Mappi
         "temperature": policy.temperature,
         "policy_version": policy.version,
         "env": dict(env_options or {}),
+        "max_tokens": max_tokens,
     }
     if policy.adapter is None:
         policy.model.save_pretrained(directory)

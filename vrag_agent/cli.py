@@ -110,7 +110,7 @@ def evaluate(
     max_turns: Annotated[int | None, typer.Option(help="Turns before the last one. Default: 4.")] = None,
     min_pixels: Annotated[int | None, typer.Option(help="Fewest pixels of a shown image.")] = None,
     max_pixels: Annotated[int | None, typer.Option(help="Most pixels of a shown image.")] = None,
-    max_tokens: Annotated[int, typer.Option(help="Most tokens of one action of a model.")] = 512,
+    max_tokens: Annotated[int | None, typer.Option(help="Most tokens of one action. Default: 512.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Episodes played at the same time.")] = 32,
     seed: Annotated[int, typer.Option(help="Seed of the random player.")] = 0,
 ) -> None:

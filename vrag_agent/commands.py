@@ -42,7 +42,7 @@ def run_evaluation(
     out: Path,
     env_options: Mapping[str, Any],
     limit: int | None = None,
-    max_tokens: int = 512,
+    max_tokens: int | None = None,
     batch_size: int = 32,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def run_evaluation(
         out: Directory of the results.
         env_options: Keyword arguments of the environment; a checkpoint's own fill in what is not given.
         limit: Only the first questions.
-        max_tokens: Most tokens of one action of a model.
+        max_tokens: Most tokens of one action of a model; by default what the checkpoint is used to, or 512.
         batch_size: Episodes played at the same time.
         seed: Of the random player.
 
@@ -63,6 +63,7 @@ def run_evaluation(
     scripted = policy in PLAYERS
     options = dict(env_options)
     model = None
+    longest = max_tokens or 512
     if not scripted:
         if "/" not in policy and not Path(policy).exists():  # no model of the families known has such a name
             raise VRAGError(
@@ -74,7 +75,9 @@ def run_evaluation(
         except ModuleNotFoundError as error:
             raise missing_extra(str(error.name), "agent") from error
 
-        options = {**read_settings(policy).get("env", {}), **options}
+        settings = read_settings(policy)
+        options = {**settings.get("env", {}), **options}
+        longest = max_tokens or settings.get("max_tokens", 512)
         model = load_policy(policy)
         options.setdefault("box_frame", model.family.box_frame)
         options.setdefault("pixel_multiple", model.family.pixel_multiple)
@@ -88,7 +91,7 @@ def run_evaluation(
         else:
             from vrag_agent.rollout import collect
 
-            collect(model, episodes, max_tokens=max_tokens, batch_size=batch_size, progress=bar.update)
+            collect(model, episodes, max_tokens=longest, batch_size=batch_size, progress=bar.update)
     result = evaluation(episodes)
     summary = {
         "policy": policy if scripted else Path(policy).name,
@@ -202,7 +205,7 @@ def run_training(
                 bar.update()
 
             sft.learn(written, 3, after_step)
-        save_checkpoint(policy, out / "checkpoint", look)
+        save_checkpoint(policy, out / "checkpoint", look, max_tokens)
 
     ppo = PPO(
         policy,
@@ -214,8 +217,6 @@ def run_training(
         kl_coef=kl_coef,
         max_tokens=max_tokens,
         rollout_batch_size=rollout_batch,
-        # bfloat16 rounds differently in batches of different shape.
-        ratio_tolerance=1e-3 if policy.model.dtype == torch.float32 else 0.2,
         seed=seed,
     )
     with (
@@ -230,8 +231,8 @@ def run_training(
             bar.set_postfix_str(f"reward {reward:.2f} right {right:.2f}")
             bar.update()
             if iteration % save_every == 0:
-                save_checkpoint(policy, out / "checkpoint", look)
+                save_checkpoint(policy, out / "checkpoint", look, max_tokens)
 
         ppo.learn(iterations, after_iteration)
-    save_checkpoint(policy, out / "checkpoint", look)
+    save_checkpoint(policy, out / "checkpoint", look, max_tokens)
     print(f"{out / 'checkpoint'}: evaluate it with vrag eval --policy {out / 'checkpoint'} --out {out / 'eval'}")

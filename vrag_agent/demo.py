@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import torch
 from PIL import Image as PILImage
@@ -27,6 +26,7 @@ from tqdm import tqdm
 
 from vrag_agent import tiny
 from vrag_agent.checkpoint import save_checkpoint
+from vrag_agent.commands import make_env
 from vrag_agent.evaluate import describe_corpus, evaluation, play, to_json, versions, write_episodes, write_json
 from vrag_agent.experts import demonstrate
 from vrag_agent.parity import check_rollout
@@ -35,7 +35,7 @@ from vrag_agent.policy import VLMPolicy
 from vrag_agent.ppo import PPO
 from vrag_agent.rollout import BlockFilter, QuestionStream, collect, episodes_of
 from vrag_agent.sft import SFT
-from vrag_env.corpus.generate import WorldConfig, build_world
+from vrag_env.corpus.generate import SYMBOLS, WorldConfig, build_world
 from vrag_env.env import VRAGEnv
 from vrag_env.episode import Block, Episode, Image
 from vrag_env.players import OraclePlayer, make_player
@@ -89,7 +89,7 @@ def run(out: Path, seed: int = 0, scale: Scale | None = None, say: Callable[[str
 
     Args:
         out: Directory for ``summary.json``, ``curve.png``, ``episode.png``, ``metrics.jsonl``, ``checkpoint/``,
-            ``replay.html``, ``oracle.html``, ``episodes.jsonl`` and the generated ``world/``.
+            ``replay.html``, ``oracle.html``, ``episodes.jsonl``, the questions and the generated world.
         seed: Of documents, weights, demonstrations and sampling.
         scale: How much is done; the full demo by default.
         say: Where the story goes, line by line.
@@ -104,7 +104,7 @@ def run(out: Path, seed: int = 0, scale: Scale | None = None, say: Callable[[str
 
     with clock("world"):
         say(f"1/6  Generating {scale.documents} PDF documents and ingesting them into LanceDB ...")
-        train_env, test_env = _environments(out / "world", seed, scale)
+        train_env, test_env = _environments(out, seed, scale)
         say(
             f"     {len(train_env.corpus)} pages; {len(train_env.questions)} questions to learn from, "
             f"{len(test_env.questions)} held out"
@@ -117,7 +117,8 @@ def run(out: Path, seed: int = 0, scale: Scale | None = None, say: Callable[[str
         write_replay(out / "oracle.html", shown, "The oracle plays")
         scripted = _scripted(test_env, seed)
 
-    summary: dict[str, Any] = {"questions": len(test_env.questions)}
+    # A policy that can not see can do no better than to guess one of the symbols, which are equally frequent.
+    summary: dict[str, Any] = {"questions": len(test_env.questions), "chance": 1 / len(SYMBOLS)}
     with clock("sft"):
         say("3/6  Cold start: a tiny random Qwen2.5-VL imitates oracle demonstrations ...")
         policy = _build(train_env, seed)
@@ -140,7 +141,7 @@ def run(out: Path, seed: int = 0, scale: Scale | None = None, say: Callable[[str
         say(f"     {name:>20}: {_headline(summary[name])}")
 
     say("6/6  Writing ...")
-    save_checkpoint(policy, out / "checkpoint", ENV_OPTIONS)
+    save_checkpoint(policy, out / "checkpoint", ENV_OPTIONS, MAX_TOKENS)
     write_episodes(out / "episodes.jsonl", episodes)
     shown = _worth_showing(episodes)
     write_replay(out / "replay.html", shown, "The trained policy plays")
@@ -160,7 +161,7 @@ def run(out: Path, seed: int = 0, scale: Scale | None = None, say: Callable[[str
     say(f"     {out / 'summary.json'}, curve.png, replay.html, checkpoint/ in {summary['seconds']:.0f} s")
     say(
         f"     again, on the same questions: vrag eval --policy {out / 'checkpoint'} "
-        f"--corpus {out / 'world' / 'corpus'} --questions {out / 'test.json'}"
+        f"--corpus {test_env.corpus.path} --questions {out / 'test.json'}"
     )
     return summary
 
@@ -181,23 +182,21 @@ def _noise(rng: np.random.Generator, size: tuple[int, int]) -> PILImage.Image:
     return PILImage.fromarray(rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
 
 
-def _environments(directory: Path, seed: int, scale: Scale) -> tuple[VRAGEnv, VRAGEnv]:
+def _environments(out: Path, seed: int, scale: Scale) -> tuple[VRAGEnv, VRAGEnv]:
     """Build the world and return the environment to learn in and the one that is held out."""
     config = WorldConfig(seed=seed, documents=scale.documents, kinds=("board", "table"), symbol_size=20)
-    corpus, questions = build_world(config, directory, long_side=LONG_SIDE)
+    # The name carries the dials, so that a run with others does not find this world in its place.
+    corpus, questions = build_world(config, out / f"world-{config.stamp}", long_side=LONG_SIDE)
     boards = [q for q in questions if "-board-" in q.question_id and q.answerable]
     train = [q for q in boards if q.split == "train"]
     test = [q for q in boards if q.split == "test"]
     random.Random(seed).shuffle(train)
     test = sorted(random.Random(seed).sample(test, min(scale.test_questions, len(test))), key=_id)
-    save_questions(directory.parent / "train.json", train)
-    save_questions(directory.parent / "test.json", test)
+    save_questions(out / "train.json", train)
+    save_questions(out / "test.json", test)
 
     def make(questions: str) -> VRAGEnv:
-        path = directory.parent / questions
-        env = gym.make("VRAG-v0", corpus=corpus.path, questions=path, disable_env_checker=True, **ENV_OPTIONS)
-        assert isinstance(env.unwrapped, VRAGEnv)
-        return env.unwrapped
+        return make_env({"corpus": corpus.path, "questions": out / questions, **ENV_OPTIONS})
 
     return make("train.json"), make("test.json")
 

@@ -133,14 +133,6 @@ def _without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
-
-
 def write_episodes(path: Path, episodes: Sequence[Episode]) -> None:
     """Write the record of every episode, one JSON object a line."""
     temporary = path.with_name(path.name + ".part")

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from vrag_agent.commands import run_evaluation
-from vrag_agent.demo import MAX_TOKENS, Scale, blind, run
+from vrag_agent.demo import Scale, blind, run
 from vrag_env.episode import Image, Text
 from vrag_env.views import FULL_PAGE, View
 
@@ -54,8 +54,7 @@ def test_the_checkpoint_plays_as_the_trained_policy_did(demo, tmp_path):
     again = run_evaluation(
         str(out / "checkpoint"),
         tmp_path,
-        {"corpus": out / "world" / "corpus", "questions": out / "test.json"},
-        max_tokens=MAX_TOKENS,
+        {"corpus": next(out.glob("world-*")) / "corpus", "questions": out / "test.json"},
     )
     assert {name: again[name] for name in METRICS} == {name: summary["ppo"][name] for name in METRICS}
 
