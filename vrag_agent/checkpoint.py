@@ -40,18 +40,20 @@ def save_checkpoint(
 
     Args:
         policy: The policy.
-        directory: Made if it does not exist; files of the same name are replaced.
+        directory: Made if it does not exist; an older checkpoint in it is replaced as a whole.
         env_options: Keyword arguments of the environment that the policy is used to (pixels, turns, box
             frame).
         max_tokens: Most tokens of one action that the policy is used to.
 
     Returns:
         The directory.
+
+    Raises:
+        CheckpointError: If an adapter's model has no name to load it by.
     """
     from safetensors.torch import save_file
 
     directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
     settings: dict[str, Any] = {
         "format": "vrag-checkpoint/1",
         "family": policy.family.name,
@@ -61,17 +63,31 @@ def save_checkpoint(
         "env": dict(env_options or {}),
         "max_tokens": max_tokens,
     }
+    base = policy.model.config.name_or_path
+    if policy.adapter is not None:
+        if not base:
+            raise CheckpointError(
+                "an adapter needs the model that it belongs to: load the model from a directory first"
+            )
+        settings["base"] = str(Path(base).resolve()) if Path(base).is_dir() else base
+    # Written beside its place, so that a kill leaves the old checkpoint or the new one, never half of each.
+    written = directory.with_name(directory.name + ".part")
+    shutil.rmtree(written, ignore_errors=True)
+    written.mkdir(parents=True)
     if policy.adapter is None:
-        policy.model.save_pretrained(directory)
-        # One that another run has left would be put on top of this model when it is loaded.
-        shutil.rmtree(directory / ADAPTER, ignore_errors=True)
+        policy.model.save_pretrained(written)
     else:
-        settings["base"] = policy.model.config.name_or_path
-        policy.adapter.save_pretrained(directory / ADAPTER)
-    policy.family.save_pretrained(directory)
+        policy.adapter.save_pretrained(written / ADAPTER)
+    policy.family.save_pretrained(written)
     head = {name: tensor.detach().cpu().contiguous() for name, tensor in policy.value_head.state_dict().items()}
-    save_file(head, directory / VALUE_HEAD)
-    (directory / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    save_file(head, written / VALUE_HEAD)
+    (written / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    old = directory.with_name(directory.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if directory.exists():
+        directory.rename(old)
+    written.rename(directory)
+    shutil.rmtree(old, ignore_errors=True)
     return directory
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vrag_env.errors import VRAGError, missing_extra
+from vrag_env.errors import IngestError, VRAGError, missing_extra
 
 app = typer.Typer(
     name="vrag",
@@ -46,8 +46,8 @@ def index(
         str | None,
         typer.Option(help="Also embed every page with this colpali-engine model, such as 'colqwen2.5'."),
     ] = None,
-    long_side: Annotated[int, typer.Option(help="Longer side of a stored page, in pixels.")] = 1792,
-    workers: Annotated[int | None, typer.Option(help="Reading processes. Default: one per core.")] = None,
+    long_side: Annotated[int, typer.Option(min=64, max=8192, help="Longer side of a stored page, in pixels.")] = 1792,
+    workers: Annotated[int | None, typer.Option(min=1, help="Reading processes. Default: one per core.")] = None,
 ) -> None:
     """Ingest documents into a corpus.
 
@@ -58,6 +58,8 @@ def index(
     """
     from vrag_env.corpus import Corpus, ingest
 
+    if not any(path.exists() for path in paths):  # do not leave an empty corpus behind a mistyped path
+        raise IngestError(f"nothing to ingest: {', '.join(map(str, paths))}: there is no such file or directory")
     store = Corpus.create(corpus)
     report = ingest(paths, store, long_side=long_side, workers=workers)
     typer.echo(str(report))
@@ -100,17 +102,19 @@ def evaluate(
         str,
         typer.Option(help="'oracle', 'random', 'retrieve_then_answer', a checkpoint's directory, or a model's name."),
     ],
-    out: Annotated[Path, typer.Option(help="Directory for summary.json, episodes.jsonl and replay.html.")],
+    out: Annotated[
+        Path, typer.Option(file_okay=False, help="Directory for summary.json, episodes.jsonl, replay.html.")
+    ],
     corpus: CorpusOption = None,
     questions: QuestionsOption = None,
     retriever: RetrieverOption = "lexical",
     reward: Annotated[str, typer.Option(help="Preset: 'paper', 'released' or 'outcome'.")] = "paper",
     split: Annotated[str | None, typer.Option(help="Only the questions of this split.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first questions.")] = None,
-    max_turns: Annotated[int | None, typer.Option(help="Turns before the last one. Default: 4.")] = None,
-    min_pixels: Annotated[int | None, typer.Option(help="Fewest pixels of a shown image.")] = None,
-    max_pixels: Annotated[int | None, typer.Option(help="Most pixels of a shown image.")] = None,
-    max_tokens: Annotated[int | None, typer.Option(help="Most tokens of one action. Default: 512.")] = None,
+    max_turns: Annotated[int | None, typer.Option(min=1, help="Turns before the last one. Default: 4.")] = None,
+    min_pixels: Annotated[int | None, typer.Option(min=1, help="Fewest pixels of a shown image.")] = None,
+    max_pixels: Annotated[int | None, typer.Option(min=1, help="Most pixels of a shown image.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="Most tokens of one action. Default: 512.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Episodes played at the same time.")] = 32,
     seed: Annotated[int, typer.Option(help="Seed of the random player.")] = 0,
 ) -> None:
@@ -147,7 +151,7 @@ def train(
     model: Annotated[
         str, typer.Option(help="A checkpoint's directory, or a model such as 'Qwen/Qwen2.5-VL-3B-Instruct'.")
     ],
-    out: Annotated[Path, typer.Option(help="Directory of the run.")],
+    out: Annotated[Path, typer.Option(file_okay=False, help="Directory of the run.")],
     corpus: CorpusOption = None,
     questions: QuestionsOption = None,
     retriever: RetrieverOption = "lexical",
@@ -165,10 +169,10 @@ def train(
     learning_rate: Annotated[float, typer.Option(help="Of the policy. For LoRA, 2e-5 is a start.")] = 1e-6,
     sft_learning_rate: Annotated[float, typer.Option(help="Of the imitation.")] = 1e-5,
     kl_coef: Annotated[float, typer.Option(help="Weight of the KL to the policy before PPO.")] = 0.001,
-    max_turns: Annotated[int | None, typer.Option(help="Turns before the last one. Default: 4.")] = None,
-    min_pixels: Annotated[int | None, typer.Option(help="Fewest pixels of a shown image.")] = None,
-    max_pixels: Annotated[int | None, typer.Option(help="Most pixels of a shown image.")] = None,
-    max_tokens: Annotated[int, typer.Option(help="Most tokens of one action.")] = 512,
+    max_turns: Annotated[int | None, typer.Option(min=1, help="Turns before the last one. Default: 4.")] = None,
+    min_pixels: Annotated[int | None, typer.Option(min=1, help="Fewest pixels of a shown image.")] = None,
+    max_pixels: Annotated[int | None, typer.Option(min=1, help="Most pixels of a shown image.")] = None,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of one action.")] = 512,
     train_vision: Annotated[bool, typer.Option(help="Train the vision tower, too.")] = False,
     gradient_checkpointing: Annotated[bool, typer.Option(help="Save memory, at a third more computing.")] = True,
     save_every: Annotated[int, typer.Option(min=1, help="Iterations between checkpoints.")] = 10,
@@ -214,7 +218,9 @@ def train(
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Directory for everything that the demo writes.")] = Path("runs/demo"),
+    out: Annotated[Path, typer.Option(file_okay=False, help="Directory for everything that the demo writes.")] = Path(
+        "runs/demo"
+    ),
     seed: Annotated[int, typer.Option(help="Of documents, weights and sampling.")] = 0,
     quick: Annotated[bool, typer.Option("--quick", help="Under three minutes, too short to learn well.")] = False,
 ) -> None:

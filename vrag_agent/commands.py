@@ -31,8 +31,16 @@ def make_env(options: Mapping[str, Any]) -> VRAGEnv:
 
     Args:
         options: Keyword arguments of :class:`~vrag_env.env.VRAGEnv`.
+
+    Raises:
+        VRAGError: If an option does not fit.
     """
-    env = gym.make("VRAG-v0", disable_env_checker=True, **options).unwrapped
+    try:
+        env = gym.make("VRAG-v0", disable_env_checker=True, **options).unwrapped
+    except VRAGError:
+        raise
+    except ValueError as error:  # of the rules, such as max_turns=0: here they come from the command line
+        raise VRAGError(str(error)) from error
     assert isinstance(env, VRAGEnv)
     return env
 

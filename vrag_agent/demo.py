@@ -74,8 +74,8 @@ class Scale:
     """
 
     documents: int = 400
-    demonstrations: int = 1200
-    sft_epochs: int = 9
+    demonstrations: int = 1500
+    sft_epochs: int = 10
     ppo_iterations: int = 40
     episodes: int = 64
     test_questions: int = 192
@@ -161,7 +161,7 @@ def run(out: Path, seed: int = 0, scale: Scale | None = None, say: Callable[[str
     say(f"     {out / 'summary.json'}, curve.png, replay.html, checkpoint/ in {summary['seconds']:.0f} s")
     say(
         f"     again, on the same questions: vrag eval --policy {out / 'checkpoint'} "
-        f"--corpus {test_env.corpus.path} --questions {out / 'test.json'}"
+        f"--corpus {test_env.corpus.path} --questions {out / 'test.json'} --out {out / 'eval'}"
     )
     return summary
 

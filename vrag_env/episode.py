@@ -342,11 +342,11 @@ class Episode:
 
     def _search(self, turn: Turn, hits: Sequence[Hit]) -> tuple[Turn, tuple[Image, ...]]:
         shown = set(self.pages_shown)
-        new = [hit for hit in hits if hit.page_id not in shown][: self.config.pages_per_search]
+        new = [page_id for page_id in dict.fromkeys(hit.page_id for hit in hits) if page_id not in shown]
         turn = replace(turn, hits=tuple(hits))
         if not new:
             return replace(turn, message="No page that you have not seen yet matches this search."), ()
-        return self._show(turn, [(hit.page_id, FULL_PAGE, None) for hit in new])
+        return self._show(turn, [(page_id, FULL_PAGE, None) for page_id in new[: self.config.pages_per_search]])
 
     def _crop(self, turn: Turn, action: Crop) -> tuple[Turn, tuple[Image, ...]]:
         view = self.view
@@ -406,6 +406,9 @@ def _refuse(turn: Turn, reason: str) -> Turn:
 def step_many(episodes: Sequence[Episode], actions: Sequence[str]) -> list[StepResult]:
     """Take one turn in each of many episodes, with one call per retriever and one per reward.
 
+    If a retriever or a judge raises an error, as one behind a network may, all episodes stay as they were, so
+    that the step can be taken again.
+
     Args:
         episodes: Running episodes.
         actions: What each agent wrote, in the same order.
@@ -413,12 +416,17 @@ def step_many(episodes: Sequence[Episode], actions: Sequence[str]) -> list[StepR
     Returns:
         The results in the same order; equal to stepping the episodes one by one.
     """
-    searches = [episode.begin(action) for episode, action in zip(episodes, actions, strict=True)]
-    hits = _retrieve(episodes, searches)
-    blocks = [episode.execute(found) for episode, found in zip(episodes, hits, strict=True)]
-    return [
-        episode.settle(shown, scored) for episode, shown, scored in zip(episodes, blocks, _score(episodes), strict=True)
-    ]
+    before = [episode.state for episode in episodes]
+    try:
+        searches = [episode.begin(action) for episode, action in zip(episodes, actions, strict=True)]
+        hits = _retrieve(episodes, searches)
+        blocks = [episode.execute(found) for episode, found in zip(episodes, hits, strict=True)]
+        scores = _score(episodes)
+    except BaseException:
+        for episode, state in zip(episodes, before, strict=True):
+            episode.state = state
+        raise
+    return [episode.settle(shown, scored) for episode, shown, scored in zip(episodes, blocks, scores, strict=True)]
 
 
 def _retrieve(episodes: Sequence[Episode], searches: Sequence[Search | None]) -> list[Sequence[Hit]]:

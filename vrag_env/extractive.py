@@ -1,23 +1,39 @@
-"""A baseline reader without a model: the span of a text that stands nearest to the words of a question."""
+"""A baseline reader without a model: the word of a page that stands where the question's words meet.
+
+It knows four things of reading. An answer has a kind (a number, a percentage, a time, a name). It stands near
+the rare words of the question: on their line in prose and lists, in their row and under their column in a
+table. It is not in the question itself. And where the question asks for two things, there are two.
+"""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
-WINDOW = 30
-"""Number of words that are looked at together."""
-MAX_WORDS = 20_000
-"""Longer texts are cut."""
+from vrag_env.corpus.records import Word
+from vrag_env.corpus.text import STOP_WORDS
+
+MAX_WORDS, _MAX_PLACES, _MAX_PHRASE = 3_000, 20, 5  # words of a page, places of a word, words of a name
 
 _WORD = re.compile(r"[^\W_]+(?:[-.,'/_][^\W_]+)*")
-_TOKEN = re.compile(r"[$€£]?[^\W_]+(?:[-.,'/_:][^\W_]+)*%?|[.;:,!?]")
-_NUMBER = re.compile(r"[$€£]?\d[\d.,:/-]*%?")
-_ASKS_PERCENT = re.compile(r"\bper ?cent|%")
-_ASKS_NUMBER = re.compile(
-    r"\bhow (?:many|much|old|long|far|large|big|high|often)\b|\bper ?cent|%"
-    r"|\b(?:number|amount|count|rate|ratio|total|sum|mean|median|average|year|date)\b"
-    r"|\b(?:price|cost|revenue|value|size)\b"
+_PART = re.compile(r"[^\W_]+")
+_MARKS = ".,;:!?()[]{}\"'\u201c\u201d\u2018\u2019"
+_NUMBER = re.compile(r"(?:[a-zA-Z]{1,3}=)?([-+\u2212]?[$€£]?(?:\d[\d,]*(?:\.\d+)?|\.\d+)%?|\d{1,2}:\d\d)")
+_KINDS = (  # what the question asks for, and what such an answer looks like
+    (re.compile(r"\bper ?cent|%"), re.compile(r"[-+\u2212]?[\d.,]*\d%")),
+    (re.compile(r"\bwhat time\b"), re.compile(r"\d{1,2}:\d\d")),
 )
+_AMOUNTS = r"""number|amount|count|rate|ratio|total|sum|mean|median|average|price|cost|revenue|value|p-value|size
+|area|share|height|weight|length|width|distance|population|year|date|time|percentage""".replace("\n", "")
+_ASKS_NUMBER = re.compile(rf"\bhow (?:many|much|old|long|far|large|big|high)\b|\bper ?cent|%|\b(?:{_AMOUNTS})s?\b")
+_ASKS_NAME = re.compile(rf"\bwho\b|\bwhich (?!(?:{_AMOUNTS})s?\b)")
+_ASKS_TWO = re.compile(r"\brespectively\b|\btwo\b|\band (?:how|what|which)\b")
+_YES_NO = re.compile(r"(?:is|are|was|were|do|does|did|has|have|had|can|could|will|would|should) ")
+_NAME = re.compile(r"(?<!^)(?:[A-Z]\w*|\d{4})(?: (?:[A-Z]\w*|\d{4}))+")
+_CAPTIONS = {"figure", "fig", "table", "section", "page", "chapter", "slide", "equation"}
+_EMPTY = {*STOP_WORDS, "many", "much", "shown", "show", "given", "give", "list", "name", "answer"}
 
 
 def words_of(text: str) -> list[str]:
@@ -29,67 +45,106 @@ def words_of(text: str) -> list[str]:
     return _WORD.findall(text)
 
 
-_STOP_WORDS = frozenset(
-    words_of(
-        """a an and are as at be by did do does for from has have how in is it its many much of on or that the
-        this to was were what when where which who whose why with"""
-    )
-)
+class _Candidate(NamedTuple):
+    text: str
+    first: int  # places of its words on the page
+    last: int
 
 
-def find_answer(question: str, text: str) -> str:
-    """Return the span of a text that most likely answers a question; empty if there is none.
+def find_answer(question: str, words: Sequence[Word]) -> str:
+    """Return the words of a page that most likely answer a question; empty if nothing on it fits.
 
-    The window of :data:`WINDOW` words that holds most of the question's content words is searched. Where the
-    question asks for a number (how many, what percentage, which year, ...), the candidates are the numbers in
-    the window that the question does not name; else the runs of words with a capital that it does not name,
-    or, failing that, the other content words. The candidate with the smallest mean distance to the question's
-    words in the window wins, the earlier one in a tie; one that follows the words beats one that precedes
-    them.
+    Every candidate of the kind that is asked for gets, for each content word of the question, the weight of
+    that word (the rarer on the page, the higher; the words of one name share it) times how near it stands to
+    an occurrence. Where one word is in its row and another heads its column, it gets their weights again. The
+    largest sum wins. A yes-or-no question whose words are on the page is answered with yes.
 
     Args:
         question: The question.
-        text: The text of a page.
+        words: The words of the page with their boxes, in reading order.
 
-    >>> find_answer("How many members does the choir have?", "The choir of Ulm has 48 members.")
-    '48'
+    Returns:
+        The answer, two answers with a comma where two are asked for, or nothing.
     """
-    asked = {word for word in map(str.lower, words_of(question)) if word not in _STOP_WORDS}
-    tokens = _TOKEN.findall(text)[:MAX_WORDS]
-    lowered = [token.lower() for token in tokens]
-    matches = [index for index, token in enumerate(lowered) if token in asked]
-    if not matches:
+    words = words[:MAX_WORDS]
+    asked = _content(question)
+    places: dict[str, list[int]] = {}
+    for index, word in enumerate(words):
+        for part in sorted(_content(word.text) & asked):
+            places.setdefault(part, []).append(index)
+    if not places:
         return ""
-    start = max(matches, key=lambda index: (len(asked.intersection(lowered[index : index + WINDOW])), -index))
-    # Some words before the first match: an answer may precede the words of the question.
-    low, high = max(0, start - WINDOW // 4), min(len(tokens), start + WINDOW)
-    anchors = [index for index in matches if low <= index < high]
-    candidates = _candidates(question.lower(), tokens, asked, low, high)
-    if not candidates:
-        return ""
-    first, last = min(candidates, key=lambda span: _distance(span, anchors))
-    return " ".join(tokens[first:last])
+    if _YES_NO.match(question.lower()):
+        return "Yes"
+    weights = {part: len(found) ** -0.5 for part, found in places.items()}
+    for name in map(_content, _NAME.findall(question)):
+        weights.update({part: weights[part] / len(name) for part in name & weights.keys()})
+    found = _candidates(question.lower(), words, asked)
+    best = sorted(found, key=lambda candidate: -_score(candidate, words, places, weights))
+    wanted = best[: 2 if _ASKS_TWO.search(question.lower()) else 1]
+    return ", ".join(candidate.text for candidate in sorted(wanted, key=lambda candidate: candidate.first))
 
 
-def _distance(span: tuple[int, int], anchors: list[int]) -> tuple[float, int]:
-    """Return the mean distance to the anchors; a step backwards counts one and a half."""
-    steps = [span[0] - index if index < span[0] else 1.5 * (index - span[1] + 1) for index in anchors]
-    return sum(steps) / len(steps), span[0]
+def _content(text: str) -> set[str]:
+    """Return the content words of a text, compounds whole and in parts, without the s of a plural."""
+    found = {*words_of(text.lower()), *_PART.findall(text.lower())} - _EMPTY
+    return {word[:-1] if len(word) > 3 and word.endswith("s") else word for word in found}
 
 
-def _candidates(question: str, tokens: list[str], asked: set[str], low: int, high: int) -> list[tuple[int, int]]:
-    """Return spans ``(first, one past the last)`` of the expected kind between two positions."""
-    free = [i for i in range(low, high) if tokens[i].lower() not in asked and tokens[i][-1] not in ".;:,!?"]
-    numbers = [i for i in free if _NUMBER.fullmatch(tokens[i])]
-    if _ASKS_NUMBER.search(question):
-        percent = [i for i in numbers if tokens[i].endswith("%")] if _ASKS_PERCENT.search(question) else []
-        return [(i, i + 1) for i in percent or numbers]
-    content = [i for i in free if tokens[i].lower() not in _STOP_WORDS]
-    names = [i for i in content if tokens[i][0].isupper()]
-    spans: list[tuple[int, int]] = []
-    for i in names or content:
-        if names and spans and spans[-1][1] == i:
-            spans[-1] = (spans[-1][0], i + 1)
+def _candidates(question: str, words: Sequence[Word], asked: set[str]) -> list[_Candidate]:
+    """Return what on a page is of the kind that a question asks for and not in the question."""
+    bare = [word.text.strip(_MARKS) for word in words]
+    numbers = [
+        _Candidate(match[1], index, index)
+        for index, text in enumerate(bare)
+        if (match := _NUMBER.fullmatch(text)) and text not in asked
+        if index == 0 or bare[index - 1].lower() not in _CAPTIONS
+    ]
+    form = next((form for asks, form in _KINDS if asks.search(question)), _NUMBER)
+    numbers = [candidate for candidate in numbers if form.fullmatch(candidate.text)] or numbers
+    if _ASKS_NUMBER.search(question) and not _ASKS_NAME.search(question):
+        return numbers
+    free = [not _content(t) <= _CAPTIONS and not _content(t) & asked and not _NUMBER.fullmatch(t) for t in bare]
+    # A capital, a digit or a mark inside it makes a name; a word that is everywhere on the page is none.
+    common = Counter(bare)
+    named = [ok and not (t.islower() and t.isalpha()) and common[t] <= 5 for ok, t in zip(free, bare, strict=True)]
+    runs: list[_Candidate] = []
+    for index in (index for index, ok in enumerate(named if any(named) else free) if ok):
+        last = runs[-1] if runs else _Candidate("", -2, -2)
+        if last.last == index - 1 and index - last.first < _MAX_PHRASE and _adjacent(words[index - 1], words[index]):
+            runs[-1] = _Candidate(f"{last.text} {bare[index]}", last.first, index)
         else:
-            spans.append((i, i + 1))
-    return spans
+            runs.append(_Candidate(bare[index], index, index))
+    return runs or numbers
+
+
+def _adjacent(before: Word, word: Word) -> bool:
+    """Tell whether a word follows another one on the same line, with no more than a blank between them."""
+    height = word.box[3] - word.box[1]
+    same_line = abs(before.box[1] - word.box[1]) < 0.6 * height and 0 <= word.box[0] - before.box[2] < height
+    return same_line and before.text[-1:] not in ".,;:!?)"
+
+
+def _score(
+    candidate: _Candidate, words: Sequence[Word], places: Mapping[str, list[int]], weights: Mapping[str, float]
+) -> float:
+    """Score a candidate as :func:`find_answer` says; distances are in its own heights, the page taken as square."""
+    left, top, right, bottom = words[candidate.first].box
+    line = bottom - top
+    total, row, column = 0.0, 0.0, 0.0
+    for part, found in places.items():
+        best = 0.0
+        for place in found[:_MAX_PLACES]:
+            x0, y0, x1, y1 = words[place].box
+            across, down = max(left - x1, x0 - right, 0.0) / line, abs(top + bottom - y0 - y1) / 2 / line
+            steps = candidate.first - place if place < candidate.first else 1.5 * (place - candidate.last)
+            near = 0.5 / (1 + 0.1 * (across + down))
+            if down < 0.6:  # the same row: a label and its value
+                near = (1.0 if left >= x0 else 0.7) / (1 + 0.02 * across)
+                row = max(row, weights[part])
+            elif across == 0 and top > y0:  # under it: a column and its heading
+                near = 0.8 / (1 + 0.02 * down)
+                column = max(column, weights[part])
+            best = max(best, near, 1 / (1 + 0.1 * steps))  # the steps are for prose, which breaks its lines
+        total += weights[part] * best
+    return total + (row + column if row and column else 0.0)

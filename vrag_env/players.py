@@ -241,7 +241,7 @@ class RetrieveThenAnswerPlayer:
     """Searches once with the question itself and answers from the text layer of the pages shown.
 
     This is plain retrieval-augmented answering without a model: :func:`vrag_env.extractive.find_answer` picks
-    the span. "Not answerable" if no page was found or no span fits. It never looks at the gold.
+    the words. "Not answerable" if no page was found or nothing on it fits. It never looks at the gold.
     """
 
     def act(self, episode: Episode) -> str:
@@ -250,7 +250,7 @@ class RetrieveThenAnswerPlayer:
         if not _has_searched(episode) and not episode.last_turn:
             return _search("I search with the question itself.", question)
         for page_id in episode.pages_shown:
-            span = find_answer(question, episode.corpus.page(page_id).text)
+            span = find_answer(question, episode.corpus.page(page_id).words)
             if span:
                 return _answer("I take what stands nearest to the words of the question.", span)
         return _answer("I found nothing.", NOT_ANSWERABLE)

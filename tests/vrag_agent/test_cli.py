@@ -184,6 +184,7 @@ def test_index_names_a_broken_file_and_takes_the_rest(vrag: Vrag, tmp_path: Path
 def test_index_of_a_missing_path(vrag: Vrag, tmp_path: Path) -> None:
     missing = tmp_path / "no_such_pdfs"
     assert_refused(vrag("index", missing, "--corpus", tmp_path / "corpus"), missing, "no such file or directory")
+    assert not (tmp_path / "corpus").exists(), "a mistyped path leaves no empty corpus behind"
 
 
 def test_index_into_a_directory_of_something_else(vrag: Vrag, documents: Path, tmp_path: Path) -> None:

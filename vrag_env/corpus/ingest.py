@@ -1,8 +1,7 @@
 """Ingestion: files in, pages in the corpus, a report of what was left out and why.
 
 Reading is done by separate processes (:mod:`vrag_env.corpus.worker`), writing by this one, whole documents at
-a
-time: whatever moment the program is killed at, the corpus holds complete documents only, and running it again
+a time: whatever moment the program is killed at, the corpus holds complete documents only, and running it again
 reads just what is missing.
 """
 
@@ -78,7 +77,8 @@ def ingest(
 
     A file that is given directly becomes a document named by its file name. Of a directory, every PDF, PNG,
     JPEG, WebP and TIFF file in its tree becomes a document named by its path relative to that directory, with
-    ``/`` between the parts; hidden files and directories are passed over. An image is a document of one page
+    ``/`` between the parts; hidden files and directories are passed over, links to files are followed and
+    links to directories are not. An image is a document of one page
     (a TIFF file has one page per frame), so a folder of page images gives one document per image. A document
     that is there with the same contents, read with the same settings, is skipped; one whose contents changed
     is replaced. What can not be read is named in the report, and the rest is ingested.
@@ -146,7 +146,7 @@ def find_documents(
     failures: list[tuple[str, str]] = []
     for given in map(Path, paths):
         if given.is_dir():
-            inside = list(_walk(given))
+            inside = list(_walk(given, failures))
             if not inside:
                 failures.append((str(given), "no PDF or image in this directory"))
             candidates = [(file.relative_to(given).as_posix(), file) for file in inside]
@@ -161,6 +161,8 @@ def find_documents(
         for doc_id, file in candidates:
             if not _is_text(doc_id):
                 failures.append((ascii(doc_id), "the file name is not valid text: rename the file"))
+            elif not os.path.isfile(file):  # a pipe or a device could be read for ever
+                failures.append((doc_id, "not a regular file, or a link to none"))
             elif doc_id in found and found[doc_id].resolve() != file.resolve():
                 reason = f"{file} and {found[doc_id]} have the same id: ingest the directory above both"
                 failures.append((doc_id, reason))
@@ -169,12 +171,21 @@ def find_documents(
     return found, failures
 
 
-def _walk(directory: Path) -> Iterator[Path]:
-    for folder, folders, files in os.walk(directory):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if not name.startswith(".") and name.lower().endswith(DOCUMENT_SUFFIXES):
-                yield Path(folder) / name
+def _walk(directory: Path, failures: list[tuple[str, str]]) -> Iterator[Path]:
+    # Not os.walk: it passes over what it may not read, and before Python 3.12 a deep tree ends its recursion.
+    waiting = [directory]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            with os.scandir(folder) as opened:
+                entries = sorted((entry for entry in opened if not entry.name.startswith(".")), key=lambda e: e.name)
+        except OSError as error:
+            failures.append((ascii(str(folder))[1:-1], f"not readable: {error.strerror}"))
+            continue
+        waiting += [folder / entry.name for entry in reversed(entries) if entry.is_dir(follow_symlinks=False)]
+        for entry in entries:
+            if not entry.is_dir() and entry.name.lower().endswith(DOCUMENT_SUFFIXES):
+                yield folder / entry.name
 
 
 def _is_text(name: str) -> bool:

@@ -25,8 +25,15 @@ def write_lock(directory: Path) -> Iterator[None]:
 
     Raises:
         CorpusBusyError: If someone else holds it.
+        CorpusError: If the directory can not be written.
     """
-    with open(directory / LOCK_FILE, "a+b") as handle:
+    try:
+        handle = open(directory / LOCK_FILE, "a+b")  # noqa: SIM115 (the block below closes it)
+    except OSError as error:
+        raise CorpusError(
+            f"the corpus {directory} can not be written ({error.strerror}): check its permissions, or copy it"
+        ) from error
+    with handle:
         try:
             if sys.platform == "win32":
                 import msvcrt

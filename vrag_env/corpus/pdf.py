@@ -22,6 +22,8 @@ from vrag_env.errors import IngestError
 
 MAX_PAGES = 5000
 """A PDF with more pages is refused: split it, or it would be one document that takes hours to replace."""
+MAX_PAGE_CHARS = 500_000
+"""A page with more characters is refused; a full page of print has some thousands."""
 
 _HYPHEN = 0x02  # what pdfium gives for a hyphen at the end of a line, the line break itself being swallowed
 _UNIT = 1_000_000  # pdfium maps points to whole device pixels: a large device keeps six digits
@@ -40,7 +42,8 @@ def read_pdf(path: Path, long_side: int) -> tuple[int, Iterator[RawPage]]:
 
     Raises:
         IngestError: If the file is encrypted, is not a PDF that can be read, has no page or more than
-            :data:`MAX_PAGES`; from the iterator, if a page can not be loaded or is too thin to draw.
+            :data:`MAX_PAGES`; from the iterator, if a page can not be loaded, is too thin to draw or has more than
+            :data:`MAX_PAGE_CHARS` characters.
     """
     try:
         document = pdfium.PdfDocument(path)
@@ -89,12 +92,15 @@ def _read_text(page: pdfium.PdfPage) -> tuple[tuple[Word, ...], str]:
     so that a search for it finds the page.
     """
     layer = page.get_textpage()
+    count = pdfium_c.FPDFText_CountChars(layer)
+    if count > MAX_PAGE_CHARS:
+        raise IngestError(f"too long: {count} characters, at most {MAX_PAGE_CHARS} are taken")
     words: list[Word] = []
     pieces: list[str] = []
     chars: list[str] = []
     bounds: list[tuple[float, float, float, float]] = []  # left, bottom, right, top in points
     glue = ""  # what stands between the last word and the next one in the text
-    for index in range(pdfium_c.FPDFText_CountChars(layer)):
+    for index in range(count):
         code = pdfium_c.FPDFText_GetUnicode(layer, index)
         char = chr(code) if code <= 0x10FFFF else " "
         if code != _HYPHEN and not char.isspace():

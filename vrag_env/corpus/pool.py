@@ -147,7 +147,7 @@ class _Reader(threading.Thread):
         except BrokenPipeError:
             pass  # the process died before it took the job: the same end as dying over it
         code = process.wait()
-        return Finished(job, 0, f"corrupt: reading it ended the reading process (exit code {code})")
+        return Finished(job, 0, f"corrupt or too large: reading it ended the reading process (exit code {code})")
 
     def _end_process(self) -> None:
         process, self._process = self._process, None

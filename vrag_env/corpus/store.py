@@ -247,7 +247,7 @@ class Corpus:
         try:
             with Image.open(io.BytesIO(encoded)) as stored:
                 image = stored.convert("RGB")
-        except OSError as error:
+        except (OSError, Image.DecompressionBombError) as error:
             raise CorpusError(f"the picture of page {page_id!r} in {self._path} is damaged: {error}") from error
         with self._lock:
             if page_id not in self._images:

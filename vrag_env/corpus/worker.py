@@ -26,6 +26,8 @@ from vrag_env.corpus.records import Page, page_id_of
 from vrag_env.corpus.schema import PAGE_SCHEMA, page_row
 from vrag_env.errors import IngestError
 
+MAX_MEMORY_BYTES = 4 * 2**30
+"""Most memory of a reading process (on Linux): a file of some kilobytes can ask for any amount."""
 _BATCH_PAGES = 8  # rows per staged batch: what a process holds in memory at once
 
 
@@ -108,11 +110,21 @@ def serve(jobs: IO[str], reports: IO[str]) -> None:
             print(json.dumps({"error": reason}), file=reports, flush=True)
 
 
+def _limit_memory() -> None:
+    if sys.platform == "linux":
+        import resource
+
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        most = MAX_MEMORY_BYTES if hard == resource.RLIM_INFINITY else min(hard, MAX_MEMORY_BYTES)
+        resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
+
+
 def main() -> None:
     """Serve on the standard streams until the main process closes them."""
     # The reports keep the real standard output; whatever a library prints goes to standard error instead.
     reports = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
+    _limit_memory()
     warnings.simplefilter("ignore")  # what PIL has to say of a file's metadata concerns nobody
     try:
         serve(sys.stdin, reports)

@@ -22,7 +22,7 @@ from vrag_env.corpus.store import Corpus
 from vrag_env.errors import RetrieverError
 from vrag_env.retrieval.base import Hit
 from vrag_env.retrieval.encoder import LateInteractionEncoder, Vectors
-from vrag_env.retrieval.queries import check_k, clean_query
+from vrag_env.retrieval.queries import check_request, clean_query
 
 if TYPE_CHECKING:
     import lancedb
@@ -187,9 +187,9 @@ class LateInteractionRetriever:
         """Rank pages for a batch of queries; see :meth:`vrag_env.retrieval.base.Retriever.search`.
 
         Raises:
-            ValueError: If ``k`` is below 1.
+            ValueError: If ``k`` is below 1, or ``where`` is a single text.
         """
-        check_k(k)
+        check_request(k, where)
         pages = np.arange(len(self._page_ids))
         if where is not None:
             pages = pages[np.isin(self._documents[pages], list(where))] if where else pages[:0]

@@ -8,7 +8,7 @@ from vrag_env.corpus.schema import sql_in
 from vrag_env.corpus.store import Corpus
 from vrag_env.corpus.text import whole_words
 from vrag_env.retrieval.base import Hit
-from vrag_env.retrieval.queries import check_k, clean_query
+from vrag_env.retrieval.queries import check_request, clean_query
 
 
 class LexicalRetriever:
@@ -33,9 +33,9 @@ class LexicalRetriever:
         """Rank pages for a batch of queries; see :meth:`vrag_env.retrieval.base.Retriever.search`.
 
         Raises:
-            ValueError: If ``k`` is below 1.
+            ValueError: If ``k`` is below 1, or ``where`` is a single text.
         """
-        check_k(k)
+        check_request(k, where)
         if len(self._corpus) == 0 or (where is not None and not where):
             return [[] for _ in queries]
         condition = None if where is None else sql_in("doc_id", sorted(where))

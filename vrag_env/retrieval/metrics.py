@@ -66,8 +66,7 @@ def ndcg_at_k(ranked: Sequence[str], gold: Collection[str], k: int | None = None
     .. math:: DCG = \sum_i \frac{2^{s_i} - 1}{\log_2(i + 1)}, \qquad NDCG = DCG / IDCG
 
     with :math:`s_i = 1` for a gold page and 0 otherwise, and IDCG the DCG of a ranking that begins with all
-    gold
-    pages: VRAG-RL (arXiv:2505.22019), equations 7 to 9.
+    gold pages: VRAG-RL (arXiv:2505.22019), equations 7 to 9.
 
     Args:
         ranked: Page ids in the order in which they were shown, or best first.

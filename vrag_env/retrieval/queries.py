@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from vrag_env.corpus.text import clean_text
 
 MAX_QUERY_CHARS = 4096
@@ -17,7 +19,9 @@ def clean_query(query: str) -> str:
     return clean_text(query[:MAX_QUERY_CHARS]).strip()
 
 
-def check_k(k: int) -> None:
-    """Raise ``ValueError`` unless ``k``, the number of hits asked for, is at least 1."""
+def check_request(k: int, where: Collection[str] | None) -> None:
+    """Raise ``ValueError`` unless ``k``, the number of hits, is at least 1 and ``where`` is no single text."""
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
+    if isinstance(where, str):  # a collection of its letters, which would silently find nothing
+        raise ValueError(f"where must be a collection of document ids, got a text: pass [{where!r}]")

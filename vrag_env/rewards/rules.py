@@ -4,7 +4,8 @@ Source of the rules: the repository mayubo2333/MMLongBench-Doc, ``eval/eval_scor
 be equal, a ``Float`` may be off by 1 %, a ``Str`` is scored by ANLS above 0.5 (equality for links, file
 names, telephone numbers, dates, mail addresses), a ``List`` needs the same length and every element, and
 ``None`` is compared with "Not answerable". The official rules expect an answer that a language model has
-extracted first; here they read the answer itself. What differs, and why:
+extracted first; here they read the answer itself, without lead-ins and marks
+(:mod:`vrag_env.rewards.phrasing`). What differs, and why:
 
 - Numbers: ``58.7`` is not the ``Int`` 58 (officially it is cut off), ``0.0`` is not the ``Float`` 0.003
   (officially both round to 0.00), and 68 equals 0.68 only where a percentage or ratio is at stake. Thousands
@@ -17,6 +18,7 @@ extracted first; here they read the answer itself. What differs, and why:
   answer.
 - Cleaning never empties a text, and text in round brackets is dropped from one side only if the other has
   none.
+- Dates, times and ranges are the same whatever their form: ``5 March 2021`` is ``2021-03-05``.
 - Lists are parsed, never evaluated. Elements are matched one to one in the best way; in the order given if
   the question asks for an order.
 - Any common wording of "not answerable" is right for ``None`` and wrong for everything else.
@@ -27,12 +29,16 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from vrag_env.rewards.dates import read_date, read_time
 from vrag_env.rewards.lists import best_matching, split_list
-from vrag_env.rewards.quantities import FLOAT_TOLERANCE, read_quantity, same_quantity
+from vrag_env.rewards.phrasing import short_answer, verdict_word
+from vrag_env.rewards.quantities import FLOAT_TOLERANCE, read_quantity, same_quantity, same_range
 from vrag_env.rewards.text import anls, clean, compact, edit_distance, unify
 
 MAX_ELEMENTS = 100
 """Longer lists are compared as whole texts only."""
+MAX_WRITTEN_CHARS = 20_000
+"""Marks are not looked for beyond it."""
 MAX_DENIAL_CHARS = 300
 """No text longer than this is read as "not answerable"."""
 
@@ -46,7 +52,7 @@ _DENIAL = re.compile(
     r"(?:answered|determined|found|known|inferred)"
     rf"|{_SUBJECT}?(?:(?:is|are|was) not|isn't|aren't|not) "
     r"(?:available|mentioned|specified|stated|given|provided|found|known|shown|reported|included|present|listed)"
-    r"|(?:there is |i have )?(?:not enough|insufficient|no) (?:information|evidence|data|answer)"
+    r"|(?:there is |i have )?(?:not enough|insufficient|no(?: such)?) (?:information|evidence|data|answer)"
     r"|(?:i am |i'm )?unable to (?:answer|determine|find)"
     r"|i (?:cannot|can't|can not|could not|couldn't) (?:answer|determine|find)"
     rf"|{_SOURCE}(?:do|does|did) ?(?:not|n't) "
@@ -64,9 +70,12 @@ _SEPARATORS = frozenset({"or", "and", "either", "&", "/", "|", ";", ",", "+"})
 _TOKEN = re.compile(r"[^\W_]+|[&/|;,+]")
 _DIGITS = re.compile(r"\d+")
 _BRACKETED = re.compile(r"\s*\(([^()]*)\)")
-_ORDERED = re.compile(r"\brespectively\b|\bin (?:this|that|the same|\w+ing|chronological|alphabetical) order\b")
+_ORDERED = re.compile(
+    r"\brespectively\b|\bin (?:this|that|the same|\w+ing|chronological|alphabetical) order\b"
+    r"|\bin order of\b"
+    r"|\bfrom (?:the )?(?:\w+est|most|least|first|top|left) to (?:the )?(?:\w+est|most|least|last|bottom|right)\b"
+)
 _ARTICLE = re.compile(r"(?:the|an?) (?=.)")
-_TIME = re.compile(r"(\d{1,2})(?:[:.](\d{2}))?(?: ?([ap])\.?m\.?)?")
 _CODE = re.compile(r"\S*(?:\d|[_./\\:@#]\S|\(\)|[a-z][A-Z])\S*")
 _EXACT_WORDS = frozenset({"yes", "no", "true", "false"})
 
@@ -83,7 +92,7 @@ def is_denial(answer: str, question: str = "") -> bool:
     """
     if len(answer) > MAX_DENIAL_CHARS:
         return False
-    match = _DENIAL.fullmatch(clean(answer))
+    match = _DENIAL.fullmatch(clean(answer)) or _DENIAL.fullmatch(clean(short_answer(answer)))
     if match is None or _HEDGE.search(match["rest"]):
         return False
     return set(_DIGITS.findall(match["rest"])) <= set(_DIGITS.findall(question))
@@ -104,10 +113,14 @@ def score_answer(answer: str, references: Sequence[str], answer_format: str, que
     >>> score_answer("1,258", ["1258"], "Int"), score_answer("VVE", ["VVI"], "Str")
     (1.0, 0.0)
     """
-    written = answer
-    answer = unify(answer)
     if answer_format == "None":
-        return float(is_denial(answer, question))
+        return float(is_denial(unify(answer), question))
+    forms = dict.fromkeys((answer, short_answer(answer[:MAX_WRITTEN_CHARS])))
+    return max(_score_written(form, references, answer_format, question) for form in forms)
+
+
+def _score_written(written: str, references: Sequence[str], answer_format: str, question: str) -> float:
+    answer = unify(written)
     if not any(character.isalnum() for character in answer):
         return float(bool(answer) and answer in map(unify, references))
     if any(clean(answer) == clean(reference) for reference in references):
@@ -181,31 +194,25 @@ def score_string(reference: str, answer: str, question: str = "") -> float:
     """
     if compact(reference) == compact(answer):
         return 1.0
-    time = _read_time(reference)
+    time = read_time(reference)
     if time is not None:
-        return float(time == _read_time(answer))
+        return float(time == read_time(answer))
+    date, given_date = read_date(reference), read_date(answer)
+    if date is not None and given_date is not None:
+        return float(date == given_date)
+    if same_range(reference, answer, question):
+        return 1.0
     number = read_quantity(reference)
     if number is not None:
         given = read_quantity(answer)
         return float(given is not None and same_quantity(number, given, 0.0, question))
     wanted, got = (_ARTICLE.sub("", clean(text)) for text in (reference, answer))
-    if wanted in _EXACT_WORDS or _CODE.fullmatch(reference):
+    if wanted in _EXACT_WORDS:
+        return float(wanted == verdict_word(got))
+    if _CODE.fullmatch(reference):
         return 0.0
     similarity = anls(wanted, got)
     return similarity if similarity and _says_the_same(wanted, got) else 0.0
-
-
-def _read_time(text: str) -> tuple[int, int] | None:
-    """Read a time of day such as ``07:00``, ``7 am`` or ``7.30 p.m.``: hours from 0 to 23, minutes."""
-    match = _TIME.fullmatch(clean(text))
-    if match is None or not (match[3] or ":" in text):
-        return None
-    hour, minute = int(match[1]), int(match[2] or 0)
-    if match[3]:
-        if not 1 <= hour <= 12:
-            return None
-        hour = hour % 12 + (12 if match[3] == "p" else 0)
-    return (hour, minute) if hour < 24 and minute < 60 else None
 
 
 def _says_the_same(wanted: str, got: str) -> bool:

@@ -224,3 +224,46 @@ def test_killed_and_run_again(tmp_path: Path, corpus: Corpus, delay: float) -> N
     after = Corpus.open(corpus.path)
     assert len(after) == 96
     assert after.page("07.pdf#3").text == "document 7 page 2"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no named pipes in directories")
+def test_pipes_devices_and_broken_links_are_named_and_not_read(library: Path) -> None:
+    os.mkfifo(library / "pipe.pdf")
+    (library / "endless.pdf").symlink_to("/dev/zero")
+    (library / "broken.pdf").symlink_to("nowhere.pdf")
+    (library / "link.pdf").symlink_to(library / "reports" / "sales.pdf")
+    (library / "loop").symlink_to(library)
+    found, failures = find_documents([library])
+    assert {name for name, _ in failures} == {"pipe.pdf", "endless.pdf", "broken.pdf"}
+    assert "link.pdf" in found and not any(name.startswith("loop/") for name in found)
+
+
+def test_a_tree_deeper_than_the_recursion_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for _ in range(sys.getrecursionlimit() + 50):
+        os.mkdir("d")
+        os.chdir("d")
+    Path("deep.pdf").write_bytes(b"x")
+    found, failures = find_documents([tmp_path])
+    assert [name.count("/") for name in found] == [sys.getrecursionlimit() + 50]
+    assert not failures
+    while Path.cwd() != tmp_path:  # pytest's own clean-up is recursive
+        os.chdir("..")
+        Path("d/deep.pdf").unlink(missing_ok=True)
+        os.rmdir("d")
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="needs a user who may not read everything")
+def test_a_directory_that_may_not_be_read_is_named(library: Path) -> None:
+    (library / "deck").chmod(0)
+    _, failures = find_documents([library])
+    (library / "deck").chmod(0o700)
+    assert [name for name, _ in failures] == [str(library / "deck")]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit is one of Linux")
+def test_a_reading_process_can_not_take_all_memory() -> None:
+    code = "from vrag_env.corpus import worker; worker._limit_memory(); bytearray(worker.MAX_MEMORY_BYTES + 1)"
+    environment = {**os.environ, "PYTHONPATH": str(Path(vrag_env.__file__).parents[1])}
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert run.stderr.strip().endswith("MemoryError")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from pdf_files import write_marked_pdf, write_pdf
 
+from vrag_env.corpus import pdf as pdf_module
 from vrag_env.corpus.images import RawPage
 from vrag_env.corpus.pdf import read_pdf
 from vrag_env.errors import IngestError
@@ -110,3 +111,10 @@ def test_a_page_too_thin_to_show(tmp_path: Path) -> None:
     sheet.save()
     with pytest.raises(IngestError, match=r"page 1: .*too thin"):
         read(tmp_path / "a.pdf")
+
+
+def test_a_page_of_endless_text_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_pdf(tmp_path / "a.pdf", ["short", "x" * 60])
+    monkeypatch.setattr(pdf_module, "MAX_PAGE_CHARS", 50)
+    with pytest.raises(IngestError, match=r"page 2: too long: 6\d characters, at most 50"):
+        read(path)

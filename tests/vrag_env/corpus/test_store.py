@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from vrag_env.corpus import Corpus, Page, Word, page_id_of
-from vrag_env.corpus.lock import CorpusBusyError
+from vrag_env.corpus.lock import LOCK_FILE, CorpusBusyError
 from vrag_env.errors import CorpusError
 
 
@@ -165,6 +165,13 @@ with Corpus.open({str(corpus.path)!r}).writing():
 """
     assert subprocess.run([sys.executable, "-c", code]).returncode == -9
     corpus.remove("a/x.pdf")
+
+
+def test_a_corpus_that_can_not_be_written_says_so(corpus: Corpus) -> None:
+    (corpus.path / LOCK_FILE).unlink(missing_ok=True)
+    (corpus.path / LOCK_FILE).mkdir()
+    with pytest.raises(CorpusError, match=r"can not be written .*check its permissions"), corpus.writing():
+        pass
 
 
 def test_a_page_under_a_wrong_id_or_twice_is_refused(corpus: Corpus) -> None:

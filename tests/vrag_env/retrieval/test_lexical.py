@@ -119,6 +119,8 @@ def test_where(retriever: LexicalRetriever) -> None:
     assert retriever.search(["chart"], 9, where=[]) == [[]]
     assert retriever.search(["chart"], 9, where=["no such"]) == [[]]
     assert retriever.search(["chart"], 9, where=["x') OR ('1'='1"]) == [[]]
+    with pytest.raises(ValueError, match=r"pass \['a.pdf'\]"):  # else a collection of letters
+        retriever.search(["chart"], 9, where="a.pdf")
 
 
 @pytest.mark.parametrize("k", [0, -1])

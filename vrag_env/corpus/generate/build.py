@@ -6,6 +6,8 @@ import os
 import shutil
 import sys
 import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
 
 from vrag_env.corpus.generate.config import WorldConfig
@@ -17,6 +19,7 @@ from vrag_env.questions import Question
 
 CORPUS = "corpus"
 """Folder of the corpus inside a world's directory."""
+_ABANDONED_SECONDS = 24 * 3600.0  # nobody builds a world for so long
 
 
 def build_world(
@@ -92,6 +95,10 @@ def cached_world(config: WorldConfig, *, progress: bool = True) -> Path:
     if target.exists():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
+    for left in target.parent.glob(".world-*"):  # by a process that was killed, or by one that is done by now
+        with suppress(FileNotFoundError):
+            if time.time() - left.stat().st_mtime > _ABANDONED_SECONDS:
+                shutil.rmtree(left, ignore_errors=True)
     temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
     try:
         build_world(config, temporary, progress=progress)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,15 @@ def test_a_cached_world_is_built_once(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert first.stat().st_mtime_ns == before
     assert len(Corpus.open(first / "corpus")) == 4
     assert len(load_questions(first / "questions.json")) >= 16
+
+
+def test_what_a_killed_build_left_is_removed_after_a_day(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("VRAG_CACHE", str(tmp_path))
+    for name, hours in ((".world-old", 25), (".world-running", 1)):
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (time.time() - hours * 3600,) * 2)
+    target = cached_world(SMALL, progress=False)
+    assert {path.name for path in tmp_path.iterdir()} == {".world-running", target.name}
 
 
 def test_a_failed_build_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def test_chains_lead_from_the_room_to_the_card(world: World) -> None:
         cell = next(i for i in range(6) if near(badge(i), card.box))
         x0, y0, x1, y1 = card_frame(cell)
         head = world.text_in(card.page_id, (x0 / 720, y0 / 540, x1 / 720, y1 / 540))
-        assert head.split() == [team]
+        assert head.split() == [team, str(cell + 1)]
 
 
 def badge(cell: int) -> Box:
