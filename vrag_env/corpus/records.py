@@ -34,6 +34,7 @@ class Page:
         text: The text layer in reading order; empty where the page has none.
         words: The words of the text layer with their boxes, in reading order.
         content_hash: Hash of the source file and the ingestion settings.
+        text_source: Where the text comes from: ``"layer"`` (the file itself) or ``"ocr"``.
     """
 
     page_id: str
@@ -44,6 +45,7 @@ class Page:
     text: str
     words: tuple[Word, ...]
     content_hash: str
+    text_source: str = "layer"
 
 
 def page_id_of(doc_id: str, number: int) -> str:

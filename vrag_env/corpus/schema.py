@@ -28,6 +28,7 @@ PAGE_SCHEMA = pa.schema(
             pa.list_(pa.struct([("text", pa.string()), *((side, pa.float32()) for side in ("x0", "y0", "x1", "y1"))])),
         ),
         pa.field("content_hash", pa.string(), nullable=False),
+        pa.field("text_source", pa.string(), nullable=False),
     ]
 )
 """One row per page. ``words`` has the boxes of :class:`~vrag_env.corpus.records.Word`; ``search_text`` and
@@ -55,6 +56,7 @@ def page_row(page: Page, image: bytes, image_format: str) -> dict[str, Any]:
             for word in page.words
         ],
         "content_hash": page.content_hash,
+        "text_source": page.text_source,
     }
 
 

@@ -30,7 +30,7 @@ from vrag_env.errors import CorpusError
 if TYPE_CHECKING:
     import lancedb
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MARKER = "vrag_corpus.json"
 PAGES = "pages"
 TEXT_INDEXES = {"search_text": "text_idx", "search_words": "words_idx"}
@@ -222,12 +222,22 @@ class Corpus:
         Raises:
             CorpusError: If one of them is not in the corpus.
         """
-        rows = self._take(page_ids, ["page_id", "text", "words"])
+        rows = self._take(page_ids, ["page_id", "text", "words", "text_source"])
         found = []
         for page_id in page_ids:
             entry, row = self._entry(page_id), rows[page_id]
             words = tuple(Word(w["text"], (w["x0"], w["y0"], w["x1"], w["y1"])) for w in row["words"] or ())
-            found.append(Page(page_id, entry.doc_id, entry.number, *entry.size, row["text"], words, entry.content_hash))
+            page = Page(
+                page_id,
+                entry.doc_id,
+                entry.number,
+                *entry.size,
+                row["text"],
+                words,
+                entry.content_hash,
+                row["text_source"],
+            )
+            found.append(page)
         return found
 
     def image(self, page_id: str) -> Image.Image:
