@@ -133,7 +133,7 @@ def test_the_retrieval_benchmark(tiny_corpus_path: Path, tiny_questions: Any, tm
     lines = done.stdout.splitlines()
     assert lines[0] == "4 questions, 8 pages"
     assert lines[2].split(" | ")[1:6] == ["recall@1", "recall@5", "recall@10", "mrr@10", "ndcg@10"]
-    for line, name in zip(lines[4:6], ("lexical", "bm25s"), strict=True):
+    for line, name in zip(lines[4:6], ("bm25s", "lexical"), strict=True):
         cells = line.strip("| ").split(" | ")
         assert cells[0] == name and float(cells[3]) == 1.0  # every gold page among the first ten of eight
         # three questions of one page and one of two, all found first: (3 + 1 / 2) / 4

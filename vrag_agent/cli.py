@@ -1,4 +1,4 @@
-"""The command line: ``vrag index``, ``vrag search``, ``vrag eval``, ``vrag train``, ``vrag demo``."""
+"""The command line, ``vrag``: one function per command."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from vrag_agent import corpus_commands
 from vrag_env.errors import IngestError, VRAGError, missing_extra
 
 app = typer.Typer(
@@ -17,6 +18,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(corpus_commands.app, name="corpus")
 
 CorpusOption = Annotated[
     Path | None,
@@ -26,7 +28,14 @@ QuestionsOption = Annotated[
     Path | None,
     typer.Option(help="Questions in the common JSON of VRAG-RL. Default: those of the built-in world."),
 ]
-RetrieverOption = Annotated[str, typer.Option(help="'lexical' (BM25), or a colpali-engine model such as 'colqwen2.5'.")]
+RetrieverOption = Annotated[
+    str,
+    typer.Option(
+        help="'lexical' (BM25); a model by which the corpus was embedded, such as 'colqwen2.5' or 'minilm'; 'hybrid' "
+        "(lexical and that model), or with weights 'hybrid:lexical+colqwen2.5*0.7'; or the http:// address of a "
+        "'vrag serve'."
+    ),
+]
 
 
 def main() -> None:
@@ -40,33 +49,50 @@ def main() -> None:
 
 @app.command()
 def index(
-    paths: Annotated[list[Path], typer.Argument(help="PDFs, page images, or directories of them.")],
+    paths: Annotated[list[Path], typer.Argument(help="PDFs, page images, zip files, or directories of them.")],
     corpus: Annotated[Path, typer.Option(help="Directory of the corpus; made if it does not exist.")],
     encoder: Annotated[
         str | None,
-        typer.Option(help="Also embed every page with this colpali-engine model, such as 'colqwen2.5'."),
+        typer.Option(
+            help="Also embed every page with this model: of colpali-engine (the page's image), such as 'colqwen2.5', "
+            "or of sentence-transformers (its text), such as 'minilm'."
+        ),
     ] = None,
+    pool_factor: Annotated[
+        int, typer.Option(min=1, help="Keep about one of so many vectors of each page (with --encoder); 1 keeps all.")
+    ] = 1,
     long_side: Annotated[int, typer.Option(min=64, max=8192, help="Longer side of a stored page, in pixels.")] = 1792,
+    ocr: Annotated[
+        str,
+        typer.Option(
+            help="'auto': read the pages that have no text of their own with OCR, if it is installed "
+            "(the extra 'ocr' of vrag-gym); 'always': read all pages with it; 'never'."
+        ),
+    ] = "auto",
     workers: Annotated[int | None, typer.Option(min=1, help="Reading processes. Default: one per core.")] = None,
 ) -> None:
     """Ingest documents into a corpus.
 
     Run it again after a kill, or when files have changed: what is there already is skipped. A file below a
-    directory becomes the document named by its path relative to that directory.
+    directory becomes the document named by its path relative to that directory. In a zip file each PDF is a
+    document, and the images of a folder are one document, in the natural order of their names.
 
     Example: vrag index my_pdfs --corpus runs/my_corpus
     """
     from vrag_env.corpus import Corpus, ingest
+    from vrag_env.corpus.ocr import OCR_MODES
 
     if not any(path.exists() for path in paths):  # do not leave an empty corpus behind a mistyped path
         raise IngestError(f"nothing to ingest: {', '.join(map(str, paths))}: there is no such file or directory")
+    if ocr not in OCR_MODES:
+        raise IngestError(f"--ocr must be one of {', '.join(OCR_MODES)}, got {ocr!r}")
     store = Corpus.create(corpus)
-    report = ingest(paths, store, long_side=long_side, workers=workers)
+    report = ingest(paths, store, long_side=long_side, ocr=ocr, workers=workers)
     typer.echo(str(report))
     if encoder is not None:
-        from vrag_env.retrieval import LateInteractionEncoder, build_embeddings
+        from vrag_env.retrieval import build_embeddings, load_encoder
 
-        count = build_embeddings(store, LateInteractionEncoder.load(encoder))
+        count = build_embeddings(store, load_encoder(encoder), pool_factor=pool_factor)
         typer.echo(f"{count} pages embedded with {encoder}")
     if report.failures:
         raise typer.Exit(1)
@@ -81,19 +107,161 @@ def search(
 ) -> None:
     """Search a corpus, without an agent.
 
-    Example: vrag search "revenue by region" --corpus runs/my_corpus
+    Example: vrag search "revenue by region" --corpus runs/my_corpus --retriever hybrid
     """
     from vrag_env.corpus import Corpus
     from vrag_env.corpus.generate import builtin_world
-    from vrag_env.retrieval import make_retriever
+    from vrag_env.retrieval import LexicalRetriever, Retriever, make_retriever
 
     store = Corpus.open(corpus if corpus is not None else builtin_world() / "corpus")
-    [hits] = make_retriever(retriever, store).search([query], k)
+    # Reading all words into memory does not pay for one query.
+    one_off = retriever == "lexical"
+    found: Retriever = LexicalRetriever(store, memory_pages=0) if one_off else make_retriever(retriever, store)
+    [hits] = found.search([query], k)
     for rank, hit in enumerate(hits, start=1):
         text = " ".join(store.page(hit.page_id).text.split())
-        typer.echo(f"{rank:>3}  {hit.score:>9.3f}  {hit.page_id}  {text[:80]}")
+        typer.echo(f"{rank:>3}  {hit.score:>9.4f}  {hit.page_id}  {text[:80]}")
     if not hits:
         typer.echo("no page matches")
+
+
+@app.command()
+def serve(
+    corpus: CorpusOption = None,
+    retriever: RetrieverOption = "lexical",
+    host: Annotated[
+        str, typer.Option(help="Address to listen at. Other than this machine's own, only with a token.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port; 0 takes a free one and says which.")] = 8000,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(help="File with the bearer token. Default: the environment variable VRAG_SERVE_TOKEN."),
+    ] = None,
+    max_batch: Annotated[int, typer.Option(min=1, help="Queries searched at once, of all callers together.")] = 64,
+    max_wait_ms: Annotated[
+        float, typer.Option(min=0, max=10_000, help="How long a request waits for others to share a batch.")
+    ] = 2.0,
+    max_queue: Annotated[
+        int, typer.Option(min=1, help="Waiting queries; beyond it callers get 429 and when to try again.")
+    ] = 1024,
+    max_k: Annotated[int, typer.Option(min=1, help="Most pages per query.")] = 1000,
+    max_queries: Annotated[int, typer.Option(min=1, help="Most queries of one request.")] = 128,
+    max_query_chars: Annotated[int, typer.Option(min=1, help="Most characters of one query.")] = 4096,
+) -> None:
+    """Serve a corpus and a retriever over HTTP, to many trainers and agents.
+
+    Where an environment takes a retriever's name, give it the address instead: the episodes are the same, byte
+    for byte. The environment opens the same corpus for its pages, and refuses a server of another one.
+
+    Routes: POST /search, GET /pages/ID/image?box=x0,y0,x1,y1&max_pixels=N, GET /pages/ID, /health, /metrics, and
+    GET /search?queries=a&queries=b in the form of VRAG-RL's released engine. Ends at Ctrl-C or SIGTERM.
+
+    Example: vrag serve --corpus runs/my_corpus --port 8000
+
+    Then: vrag eval --policy oracle --corpus runs/my_corpus --retriever http://127.0.0.1:8000 --out runs/oracle
+
+    Or: curl -s localhost:8000/search -d '{"queries": ["revenue by region"], "k": 3}'
+    """
+    from vrag_agent.serve_command import serve as run
+    from vrag_env.corpus.generate import builtin_world
+
+    run(
+        corpus=corpus if corpus is not None else builtin_world() / "corpus",
+        retriever=retriever,
+        host=host,
+        port=port,
+        token_file=token_file,
+        limits={
+            "max_queries": max_queries,
+            "max_query_chars": max_query_chars,
+            "max_k": max_k,
+            "max_batch": max_batch,
+            "max_wait_ms": max_wait_ms,
+            "max_queue": max_queue,
+        },
+        say=typer.echo,
+    )
+
+
+@app.command(name="import")
+def import_(
+    dataset: Annotated[str, typer.Argument(help="'slidevqa', 'vidoseek' or 'mmlongbench'.")],
+    directory: Annotated[Path, typer.Option("--from", help="Directory of the original download, unpacked.")],
+    out: Annotated[Path, typer.Option(help="Directory of the corpus; made if it does not exist.")],
+    subset: Annotated[str | None, typer.Option(help="'vrag': the questions that VRAG-RL evaluates on.")] = None,
+    split: Annotated[str | None, typer.Option(help="Only this split, such as 'test'.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first questions, and their documents.")] = None,
+    scope: Annotated[
+        str, typer.Option(help="'corpus': search in all documents; 'document': only in that of the question.")
+    ] = "corpus",
+    questions: Annotated[
+        Path | None, typer.Option(help="The annotation file, where it is not the only one, or is elsewhere.")
+    ] = None,
+    download: Annotated[
+        bool, typer.Option("--download", help="Fetch it from its hub into --from first; shows the licence.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Accept the licence without being asked.")] = False,
+    ocr: Annotated[str, typer.Option(help="'never', 'auto' (pages without text) or 'always'.")] = "never",
+    long_side: Annotated[int, typer.Option(min=64, max=8192, help="Longer side of a stored page, in pixels.")] = 1792,
+    workers: Annotated[int | None, typer.Option(min=1, help="Reading processes. Default: one per core.")] = None,
+) -> None:
+    """Read SlideVQA, ViDoSeek or MMLongBench-Doc from its original download into a corpus.
+
+    questions.json and report.json go into the corpus's directory. Import all three into one directory to get
+    one pooled corpus, as in the paper. What is wrong with a label or a file is counted and named.
+
+    Example: vrag import mmlongbench --from downloads/MMLongBench-Doc --subset vrag --out runs/bench
+
+    Then: vrag eval --policy oracle --corpus runs/bench --questions runs/bench/questions.json --out runs/oracle
+    """
+    from vrag_agent.import_command import run_import
+
+    run_import(
+        dataset,
+        directory,
+        out,
+        download=download,
+        accept=yes,
+        subset=subset,
+        split=split,
+        limit=limit,
+        scope=scope,
+        questions=questions,
+        long_side=long_side,
+        ocr=ocr,
+        workers=workers,
+        say=typer.echo,
+        ask=typer.confirm,
+    )
+
+
+@app.command()
+def play(
+    corpus: CorpusOption = None,
+    questions: QuestionsOption = None,
+    retriever: RetrieverOption = "lexical",
+    question: Annotated[str | None, typer.Option(help="Id of the question. Default: one drawn by --seed.")] = None,
+    seed: Annotated[int, typer.Option(help="Draws the question.")] = 0,
+    split: Annotated[str | None, typer.Option(help="Only the questions of this split.")] = None,
+    max_turns: Annotated[int | None, typer.Option(min=1, help="Turns before the last one. Default: 4.")] = None,
+    pictures: Annotated[
+        Path | None, typer.Option(file_okay=False, help="Write the pictures here. Default: in the terminal, or files.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(dir_okay=False, help="Write the episode as a web page here.")] = None,
+) -> None:
+    """Play an episode yourself: search, cut out, answer, and see what it earns.
+
+    Example: vrag play --seed 3 --out replay.html
+    """
+    from vrag_agent.play_command import run_play
+
+    run_play(
+        _given(corpus=corpus, questions=questions, retriever=retriever, split=split, max_turns=max_turns),
+        question=question,
+        seed=seed,
+        pictures=pictures,
+        out=out,
+    )
 
 
 @app.command(name="eval")

@@ -90,8 +90,13 @@ def direct_retrieval(retriever: Retriever, questions: Sequence[Question]) -> dic
     asked = [question for question in questions if question.gold_pages]
     if not asked:
         return {}
-    found = retriever.search([question.text for question in asked], 10)
-    pairs = [([hit.page_id for hit in hits], question.gold_pages) for hits, question in zip(found, asked, strict=True)]
+    by_scope: dict[tuple[str, ...] | None, list[Question]] = {}
+    for question in asked:
+        by_scope.setdefault(question.scope, []).append(question)
+    pairs = []
+    for scope, group in by_scope.items():
+        found = retriever.search([question.text for question in group], 10, scope)
+        pairs += [([hit.page_id for hit in hits], q.gold_pages) for hits, q in zip(found, group, strict=True)]
     sums = {f"recall@{k}": sum(recall_at_k(r, g, k) for r, g in pairs) for k in (1, 5, 10)}
     sums["mrr@10"] = sum(mrr_at_k(r, g, 10) for r, g in pairs)
     sums["ndcg@10"] = sum(ndcg_at_k(r, g, 10) for r, g in pairs)

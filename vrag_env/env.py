@@ -19,7 +19,8 @@ from vrag_env.errors import QuestionError
 from vrag_env.questions import Question, load_questions
 from vrag_env.render import render_ansi, render_rgb
 from vrag_env.retrieval import Retriever, make_retriever
-from vrag_env.rewards import Reward, make_reward
+from vrag_env.retrieval.noisy import Noise, make_noise
+from vrag_env.rewards import Judge, Reward, make_reward
 from vrag_env.spaces import ImageSpace, TurnText, UnicodeText
 from vrag_env.views import PixelBudget, View
 
@@ -148,6 +149,7 @@ class VRAGEnv(gymnasium.Env[Observation, str]):
     | `questions` | `None` | questions file or `Question` objects; `None`: those of the built-in corpus |
     | `retriever` | `"lexical"` | name or object, see :func:`vrag_env.retrieval.make_retriever` |
     | `reward` | `"paper"` | preset, weights or object, see :func:`vrag_env.rewards.make_reward` |
+    | `judge` | `None` | who judges answers: `"rule"`, `"api:MODEL@URL"`, ..., see :func:`vrag_env.rewards.make_judge` |
     | `max_turns` | `4` | turns before the last turn |
     | `pages_per_search` | `1` | pages shown per search |
     | `min_pixels`, `max_pixels` | 200704, 401408 | pixels of a shown image: 256, 512 tokens of 28 by 28 |
@@ -155,7 +157,22 @@ class VRAGEnv(gymnasium.Env[Observation, str]):
     | `episode_pixels` | `None` | most pixels over a whole episode |
     | `box_frame` | `"pixel"` | `"pixel"` or `"1000"` |
     | `split` | `None` | take only the questions of this split, such as `"train"` |
+    | `noise` | `None` | worse retrieval, such as `{"drop_gold": 0.2, "distractors": 2}`: see below |
+    | `corpus_version` | `None` | version of the corpus to play on; `None`: the newest, see below |
     | `render_mode` | `None` | `"ansi"`: the conversation so far; `"rgb_array"`: the view and its parent |
+
+    `noise` takes the options of :class:`vrag_env.retrieval.noisy.Noise`: `drop_gold` and `empty`
+    (probabilities that a search misses a gold page, or finds nothing), `distractors` (pages put first; with
+    `hardest` the best-ranked wrong ones instead of random ones), `shuffle` and `delay`. It is drawn from the
+    environment's own random numbers, once per episode.
+
+    The corpus is pinned at construction: pages and search results stay the same for the environment's life,
+    whatever is added, replaced or removed meanwhile, here or in another process. The attribute
+    `corpus_version` tells the version; given as an argument, it plays on the same pages another day (until old
+    versions are cleaned up). A `Corpus` that is passed stays writable, and the environment does not see what it
+    writes; a retriever that is passed as an object should be made from `corpus.pinned()` for the same reason.
+    Under `AsyncVectorEnv`, every process opens a path by itself: pass a `Corpus`, or `corpus_version`, where
+    the corpus is growing at that moment.
 
     Many environments at once: `gym.make_vec("VRAG-v0", num_envs=32)` steps all of them with one retrieval
     call. Under `AsyncVectorEnv` pass `vector_kwargs={"shared_memory": False, "context": "spawn"}`: images
@@ -180,6 +197,7 @@ class VRAGEnv(gymnasium.Env[Observation, str]):
         questions: str | Path | Sequence[Question] | None = None,
         retriever: str | Retriever = "lexical",
         reward: str | Mapping[str, float] | Reward = "paper",
+        judge: str | Judge | None = None,
         max_turns: int = 4,
         pages_per_search: int = 1,
         min_pixels: int = PixelBudget.min_pixels,
@@ -189,6 +207,8 @@ class VRAGEnv(gymnasium.Env[Observation, str]):
         box_frame: str = "pixel",
         split: str | None = None,
         render_mode: str | None = None,
+        noise: Mapping[str, Any] | Noise | None = None,
+        corpus_version: int | None = None,
     ) -> None:
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise ValueError(f"render_mode must be None or one of {self.metadata['render_modes']}, got {render_mode!r}")
@@ -199,11 +219,12 @@ class VRAGEnv(gymnasium.Env[Observation, str]):
             pixels=PixelBudget(min_pixels, max_pixels, pixel_multiple),
             episode_pixels=episode_pixels,
             box_frame=box_frame,
+            noise=make_noise(noise),
         )
-        self.corpus, everything = _open(corpus, questions)
+        self.corpus, everything = _open(corpus, questions, corpus_version)
         self.questions = _select(everything, self.corpus, split)
         self.retriever = make_retriever(retriever, self.corpus)
-        self.reward = make_reward(reward)
+        self.reward = make_reward(reward, judge)
 
         # Without a limit, the budget is what all turns together can show.
         self._pixel_budget = max_turns * pages_per_search * max_pixels if episode_pixels is None else episode_pixels
@@ -298,6 +319,11 @@ class VRAGEnv(gymnasium.Env[Observation, str]):
         return self._episode
 
     @property
+    def corpus_version(self) -> int:
+        """Version of the corpus that this environment keeps to; as ``corpus_version=`` it plays the same again."""
+        return self.corpus.version
+
+    @property
     def state_key(self) -> str:
         """Short key of the state, see :attr:`vrag_env.episode.Episode.state_key`."""
         return self.episode.state_key
@@ -305,7 +331,9 @@ class VRAGEnv(gymnasium.Env[Observation, str]):
     def begin(self, question: Question) -> tuple[Observation, dict[str, Any]]:
         """Begin an episode on a question; what :meth:`reset` does when it has chosen one."""
         self._episode = Episode(question, self.corpus, self.retriever, self.reward, self.config)
-        observation, _, _, _, info = self.observe(self._episode.start())
+        # Drawn only where it is used: without noise the random numbers are those of earlier versions.
+        noise_seed = 0 if self.config.noise is None else int(self.np_random.integers(2**62))
+        observation, _, _, _, info = self.observe(self._episode.start(noise_seed))
         info["instructions"] = self._episode.instructions
         return observation, info
 
@@ -390,9 +418,11 @@ class VRAGEnv(gymnasium.Env[Observation, str]):
 
 
 def _open(
-    corpus: str | Path | Corpus | None, questions: str | Path | Sequence[Question] | None
+    corpus: str | Path | Corpus | None,
+    questions: str | Path | Sequence[Question] | None,
+    version: int | None,
 ) -> tuple[Corpus, Sequence[Question]]:
-    """Open the corpus and read the questions; the built-in world stands in for both or for the corpus."""
+    """Open the corpus, pinned, and read the questions; the built-in world stands in for both or for the corpus."""
     if corpus is None:
         from vrag_env.corpus.generate import builtin_world
 
@@ -404,7 +434,10 @@ def _open(
             "a corpus needs questions: pass questions= with the path of a questions file "
             'or a list of Question objects, such as [Question("q1", "How many …?", "42")]'
         )
-    opened = corpus if isinstance(corpus, Corpus) else Corpus.open(corpus)
+    if isinstance(corpus, Corpus):
+        opened = corpus.pinned() if version is None else Corpus.open(corpus.path, version)
+    else:
+        opened = Corpus.open(corpus, version).pinned()
     if isinstance(questions, str | Path):
         return opened, load_questions(questions)
     wrong = next((item for item in questions if not isinstance(item, Question)), None)
@@ -442,7 +475,20 @@ def _select(questions: Sequence[Question], corpus: Corpus, split: str | None) ->
             f"{corpus.path}: {first}. The id of a document is its path relative to what was indexed: index "
             "the directory from which the names in the questions start, or leave these questions out"
         )
+    _check_scopes(chosen, corpus)
     return chosen
+
+
+def _check_scopes(questions: Sequence[Question], corpus: Corpus) -> None:
+    """Check that the documents in which questions search are there."""
+    known = set(corpus.doc_ids())
+    for item in questions:
+        missing = [name for name in item.scope or () if name not in known]
+        if missing:
+            raise QuestionError(
+                f"question {item.question_id!r} searches in {missing[:3]}, which are not in the corpus "
+                f"{corpus.path}: index these documents, or take 'scope' out of the question"
+            )
 
 
 def _pages_of(question: Question) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -19,6 +20,7 @@ from vrag_env.actions import Action, Answer, Crop, Invalid, ParsedTurn, Search, 
 from vrag_env.corpus import Corpus
 from vrag_env.questions import Question
 from vrag_env.retrieval import Hit, Retriever
+from vrag_env.retrieval.noisy import Noise
 from vrag_env.rewards import Reward, Scored
 from vrag_env.views import FULL_PAGE, BadBox, PixelBudget, View, crop_view, cut
 
@@ -108,6 +110,7 @@ class EpisodeConfig:
         episode_pixels: Most pixels shown over the whole episode; ``None`` for no limit.
         box_frame: ``"pixel"``: boxes are in pixels of the image seen last; ``"1000"``: from 0 to 1000 on both
             axes of it, as Qwen3-VL writes them.
+        noise: What is done to the pages that a search finds, before the agent sees them; ``None`` for nothing.
     """
 
     max_turns: int = 4
@@ -115,6 +118,7 @@ class EpisodeConfig:
     pixels: PixelBudget = field(default_factory=PixelBudget)
     episode_pixels: int | None = None
     box_frame: str = "pixel"
+    noise: Noise | None = None
 
     def __post_init__(self) -> None:
         if self.max_turns < 1:
@@ -140,6 +144,7 @@ class EpisodeState:
         truncated: See :class:`StepResult`.
         potential: Value of the shaping potential after the last turn.
         is_success: Whether the episode has ended with an answer that was judged right.
+        noise_seed: What the noise of this episode is drawn from.
     """
 
     turns: tuple[Turn, ...] = ()
@@ -148,6 +153,7 @@ class EpisodeState:
     truncated: bool = False
     potential: float = 0.0
     is_success: bool = False
+    noise_seed: int = 0
 
 
 class Episode:
@@ -249,13 +255,16 @@ class Episode:
 
     # ------------------------------------------------------------------ the course of an episode
 
-    def start(self) -> StepResult:
+    def start(self, noise_seed: int = 0) -> StepResult:
         """Begin (again) and return the question.
+
+        Args:
+            noise_seed: Seed of the noise, if the rules have one.
 
         Returns:
             One text block with the question; reward 0.
         """
-        self.state = EpisodeState()
+        self.state = EpisodeState(noise_seed=noise_seed)
         self._pending = None
         return self._result((Text(f"Question: {self.question.text}"),))
 
@@ -288,6 +297,32 @@ class Episode:
     def hits_needed(self) -> int:
         """How many hits a search must ask for, so that enough of them are new."""
         return len(self.pages_shown) + self.config.pages_per_search
+
+    def worsen(self, query: str, hits: Sequence[Hit]) -> Sequence[Hit]:
+        """Apply the noise of the rules to what a retriever found; without noise, only cut to what is needed.
+
+        Args:
+            query: The query.
+            hits: What was found, best first, :attr:`search_depth` of them.
+        """
+        noise, k = self.config.noise, self.hits_needed()
+        if noise is None:
+            return hits[:k]
+        return noise.apply(
+            hits[: self.search_depth],
+            k,
+            query=query,
+            key=f"{self.state.noise_seed}/{self.question.question_id}",
+            gold=self.question.gold_pages,
+            corpus=self.corpus,
+            where=self.question.scope,
+        )
+
+    @property
+    def search_depth(self) -> int:
+        """How many hits the retriever is asked for: what is needed, and what the noise takes away."""
+        noise, k = self.config.noise, self.hits_needed()
+        return k if noise is None else noise.depth(k, len(self.question.gold_pages))
 
     def execute(self, hits: Sequence[Hit] = ()) -> tuple[Block, ...]:
         """Act on the turn that :meth:`begin` read; the second part of a step.
@@ -404,7 +439,7 @@ def _refuse(turn: Turn, reason: str) -> Turn:
 
 
 def step_many(episodes: Sequence[Episode], actions: Sequence[str]) -> list[StepResult]:
-    """Take one turn in each of many episodes, with one call per retriever and one per reward.
+    """Take one turn in each of many episodes, with one call per retriever (and scope) and one per reward.
 
     If a retriever or a judge raises an error, as one behind a network may, all episodes stay as they were, so
     that the step can be taken again.
@@ -431,16 +466,22 @@ def step_many(episodes: Sequence[Episode], actions: Sequence[str]) -> list[StepR
 
 def _retrieve(episodes: Sequence[Episode], searches: Sequence[Search | None]) -> list[Sequence[Hit]]:
     hits: list[Sequence[Hit]] = [()] * len(episodes)
-    waiting: dict[int, list[tuple[int, str]]] = {}
+    waiting: dict[tuple[int, tuple[str, ...] | None], list[tuple[int, str]]] = {}
     for index, search in enumerate(searches):
         if search is not None:
-            waiting.setdefault(id(episodes[index].retriever), []).append((index, search.query))
-    for queries in waiting.values():
+            together = (id(episodes[index].retriever), episodes[index].question.scope)
+            waiting.setdefault(together, []).append((index, search.query))
+    delays = [0.0]
+    for (_, scope), queries in waiting.items():
         retriever = episodes[queries[0][0]].retriever
-        most = max(episodes[index].hits_needed() for index, _ in queries)
-        found = retriever.search([query for _, query in queries], most)
-        for (index, _), ranked in zip(queries, found, strict=True):
-            hits[index] = ranked[: episodes[index].hits_needed()]
+        most = max(episodes[index].search_depth for index, _ in queries)
+        found = retriever.search([query for _, query in queries], most, scope)
+        for (index, query), ranked in zip(queries, found, strict=True):
+            hits[index] = episodes[index].worsen(query, ranked)
+            noise = episodes[index].config.noise
+            delays.append(0.0 if noise is None else noise.delay)
+    if max(delays) > 0:  # sleeping for no time still gives the core away
+        time.sleep(max(delays))
     return hits
 
 

@@ -27,6 +27,10 @@ class RewardError(VRAGError):
     """An unknown reward term or preset, or weights that do not fit."""
 
 
+class JudgeError(RewardError):
+    """A judge that asks a model is set up wrongly, can not be reached, or gave no verdict."""
+
+
 class DependencyError(VRAGError, ImportError):
     """An optional package is missing; the message names the extra to install."""
 

@@ -122,10 +122,11 @@ def _query_for(episode: Episode, missing: Sequence[str]) -> str:
     for candidates in (first, list(_queries_from(episode, missing[0]))):
         if not candidates:
             continue
-        found = episode.retriever.search(candidates, episode.hits_needed())
+        found = episode.retriever.search(candidates, episode.search_depth, question.scope)
         shown = set(episode.pages_shown)
         for query, hits in zip(candidates, found, strict=True):
-            new = [hit.page_id for hit in hits if hit.page_id not in shown]
+            # Noise depends on the query: where one is answered badly another may not be.
+            new = [hit.page_id for hit in episode.worsen(query, hits) if hit.page_id not in shown]
             if any(page in missing for page in new[: episode.config.pages_per_search]):
                 return query
     return first[0] if first else "page"

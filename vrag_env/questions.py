@@ -3,9 +3,9 @@
 The file format is the common JSON of VRAG-RL (``{"examples": [...]}``) with optional additions in the style
 of the released data: ``answer_variants`` beside ``reference_answer``; and inside ``meta_info`` the keys
 ``reference`` (a list of ``[document, page]``), ``evidence_box`` (a list of ``[page, x0, y0, x1, y1]``, or of
-``[document, page, x0, y0, x1, y1]`` where two gold pages have the same number), ``split`` and
-``oracle_query``. Pages count from 1; a document is named by its id in the corpus, which is never shortened
-or renamed.
+``[document, page, x0, y0, x1, y1]`` where two gold pages have the same number), ``split``, ``dataset``,
+``scope`` (a list of documents) and ``oracle_query``. Pages count from 1; a document is named by its id in the
+corpus, which is never shortened or renamed.
 """
 
 from __future__ import annotations
@@ -61,6 +61,8 @@ class Question:
             several are joined by a comma and a space.
         query_type: ``Single-Hop``, ``Multi-Hop``, ...
         split: ``train``, ``test`` or empty.
+        dataset: The benchmark that it comes from, such as ``slidevqa``, or empty.
+        scope: The documents in which its episode searches; ``None`` searches the whole corpus.
         oracle_query: A query that finds the gold page, where the maker of the data knows one; read by the
             oracle player only.
         oracle_thought: What to think when the evidence has been found on the page, where the maker of the data
@@ -79,6 +81,8 @@ class Question:
     split: str = ""
     oracle_query: str = ""
     oracle_thought: str = ""
+    dataset: str = ""
+    scope: tuple[str, ...] | None = None
 
     @property
     def answerable(self) -> bool:
@@ -131,6 +135,20 @@ def load_questions(path: str | Path) -> list[Question]:
         first[question.question_id] = index
         questions.append(question)
     return questions
+
+
+def question_from_example(example: Any, index: int = 0, path: str = "questions") -> Question:
+    """Read one entry of ``examples``, as :func:`load_questions` reads it.
+
+    Args:
+        example: The entry.
+        index: Its place in the list, for the message.
+        path: The file it comes from, for the message.
+
+    Raises:
+        QuestionError: If a field is missing or wrong.
+    """
+    return _parse(example, _Where(path, index))
 
 
 def save_questions(path: str | Path, questions: Iterable[Question]) -> None:
@@ -248,7 +266,17 @@ def _parse(example: Any, where: _Where) -> Question:
         split=_text(meta.get("split", ""), "meta_info.split", where, empty=True),
         oracle_query=_text(meta.get("oracle_query", ""), "meta_info.oracle_query", where, empty=True),
         oracle_thought=_text(meta.get("oracle_thought", ""), "meta_info.oracle_thought", where, empty=True),
+        dataset=_text(meta.get("dataset", ""), "meta_info.dataset", where, empty=True),
+        scope=_scope(meta.get("scope"), where),
     )
+
+
+def _scope(value: Any, where: _Where) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list) or not value:
+        raise where.error("meta_info.scope", "a list of documents, at least one, or no such key", value)
+    return tuple(_text(name, f"meta_info.scope[{i}]", where) for i, name in enumerate(value))
 
 
 def _infer_format(answer: str) -> str:
@@ -357,6 +385,10 @@ def _entry(question: Question, where: _Where) -> dict[str, Any]:
         "oracle_query": question.oracle_query,
         "oracle_thought": question.oracle_thought,
     }
+    if question.dataset:
+        meta["dataset"] = question.dataset
+    if question.scope is not None:
+        meta["scope"] = list(question.scope)
     return {
         "uid": question.question_id,
         "query": question.text,

@@ -54,9 +54,11 @@ class VRAGVectorEnv(VectorEnv[Observation, Sequence[str], np.ndarray]):
         first = VRAGEnv(**kwargs)
         shared = {
             "corpus": first.corpus,
+            "corpus_version": None,  # the corpus is pinned already
             "questions": first.questions,
             "retriever": first.retriever,
             "reward": first.reward,
+            "judge": None,  # the reward has it
         }
         self.envs = [first, *(VRAGEnv(**{**kwargs, **shared}) for _ in range(num_envs - 1))]
         self.metadata = {**first.metadata, "autoreset_mode": self.autoreset_mode}
@@ -67,6 +69,11 @@ class VRAGVectorEnv(VectorEnv[Observation, Sequence[str], np.ndarray]):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self._env_obs: list[Observation | None] = [None] * num_envs
         self._ended = np.zeros(num_envs, np.bool_)
+
+    @property
+    def corpus_version(self) -> int:
+        """Version of the corpus that all environments keep to, see :class:`vrag_env.env.VRAGEnv`."""
+        return self.envs[0].corpus_version
 
     def reset(
         self,

@@ -79,7 +79,7 @@ def test_the_specification_is_json(tiny_corpus_path: Path, tmp_path: Path, tiny_
 
 def test_objects_go_through_gymnasium_too(tiny_corpus, tiny_questions) -> None:
     env = gym.make("VRAG-v0", corpus=tiny_corpus, questions=tiny_questions, reward=Reward.preset("outcome"))
-    assert env.unwrapped.corpus is tiny_corpus
+    assert env.unwrapped.corpus is tiny_corpus.pinned()
     assert env.reset(seed=0)[0] in env.observation_space
     assert env.spec is not None
 

@@ -11,7 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vrag_env.errors import QuestionError
-from vrag_env.questions import ANSWER_FORMATS, Evidence, Question, load_questions, save_questions
+from vrag_env.questions import (
+    ANSWER_FORMATS,
+    Evidence,
+    Question,
+    load_questions,
+    question_from_example,
+    save_questions,
+)
 
 REALDOCS = Path(__file__).parents[2] / ".." / "shared" / "realdocs" / "questions.json"
 
@@ -69,6 +76,28 @@ def test_a_missing_format_follows_from_the_answer(tmp_path: Path, answer: str, e
 
 def test_a_given_format_wins(tmp_path: Path) -> None:
     assert load(tmp_path, entry(meta_answer_format="Str"))[0].answer_format == "Str"
+
+
+def test_scope_and_data_set(tmp_path: Path) -> None:
+    plain, scoped = load(tmp_path, entry(), entry(uid="q2", meta_scope=["a.b.pdf", "c.pdf"], meta_dataset="vidoseek"))
+    assert (plain.scope, plain.dataset) == (None, "")
+    assert (scoped.scope, scoped.dataset) == (("a.b.pdf", "c.pdf"), "vidoseek")
+    save_questions(tmp_path / "written.json", [plain, scoped])
+    assert load_questions(tmp_path / "written.json") == [plain, scoped]
+    first = json.loads((tmp_path / "written.json").read_text())["examples"][0]["meta_info"]
+    assert "scope" not in first and "dataset" not in first  # what is not said is not written
+
+
+@pytest.mark.parametrize("scope", [[], "a.b.pdf", [3], [" "]])
+def test_a_scope_names_documents(tmp_path: Path, scope: Any) -> None:
+    with pytest.raises(QuestionError, match=r"meta_info\.scope"):
+        load(tmp_path, entry(meta_scope=scope))
+
+
+def test_one_entry_alone() -> None:
+    assert question_from_example(entry()).gold_pages == ("a.b.pdf#3",)
+    with pytest.raises(QuestionError, match=r"labels\.json: example 4 \(uid 'q1'\): meta_info\.reference_page"):
+        question_from_example(entry(meta_reference_page=[0]), 4, "labels.json")
 
 
 def test_boxes_go_to_references_by_position_when_pages_agree(tmp_path: Path) -> None:

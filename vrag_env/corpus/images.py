@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from PIL import Image, ImageOps, TiffImagePlugin
 
@@ -45,7 +46,7 @@ class RawPage:
     """One page as read from a file, before it has an id.
 
     Attributes:
-        image: RGB picture of the page as displayed.
+        image: Picture of the page as displayed, of mode RGB or RGBX (four bytes a pixel, the last one unused).
         text: Text in reading order; empty where there is none.
         words: The words of the text with their boxes.
     """
@@ -55,14 +56,14 @@ class RawPage:
     words: tuple[Word, ...] = ()
 
 
-def read_image(path: Path, long_side: int) -> tuple[int, Iterator[RawPage]]:
+def read_image(path: Path | IO[bytes], long_side: int) -> tuple[int, Iterator[RawPage]]:
     """Open an image file and return its page count and its pages, one at a time.
 
     A TIFF file has one page per frame; of other formats only the first frame counts. The orientation in the
     EXIF data is applied, transparency becomes white, and a picture larger than ``long_side`` is reduced.
 
     Args:
-        path: The file.
+        path: The file, or its open contents.
         long_side: Longest side in pixels that is kept.
 
     Returns:

@@ -14,14 +14,16 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
-from vrag_env.corpus.worker import Job
+from vrag_env.corpus.worker import Job, Listing
 
 PAGE_SECONDS = 120.0
 """A process that reports nothing for so long is ended, and its document given up."""
+OCR_SECONDS = 600.0
+"""The same where OCR may be at work, which takes seconds for a page and more for a poster."""
 
 WORKER_CODE = "from vrag_env.corpus.worker import main; main()"
 """What a reading process runs."""
@@ -29,9 +31,9 @@ WORKER_CODE = "from vrag_env.corpus.worker import main; main()"
 
 @dataclass(frozen=True)
 class Source:
-    """A document to read, with the size of its file in bytes."""
+    """A document to read or a zip file to list, with its size in bytes."""
 
-    job: Job
+    job: Job | Listing
     bytes: int
 
 
@@ -39,17 +41,17 @@ class Source:
 class Progressed:
     """A document was opened (``new_pages`` 0) or one of its ``count`` pages was read (``new_pages`` 1)."""
 
-    job: Job
+    job: Job | Listing
     count: int
     new_pages: int
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A document is staged with so many pages, or ``error`` says why it is not."""
+    """A document is staged or a zip file is listed, as told by ``report``, or ``error`` says why it is not."""
 
-    job: Job
-    pages: int
+    job: Job | Listing
+    report: dict[str, Any] = field(default_factory=dict)
     error: str | None = None
 
 
@@ -57,16 +59,16 @@ Event = Progressed | Finished
 
 
 def read_all(sources: Sequence[Source], workers: int) -> Iterator[Event]:
-    """Read documents in several processes.
+    """Read documents, or list zip files, in several processes.
 
     Args:
-        sources: The documents.
+        sources: The documents and zip files.
         workers: Most processes at once.
 
     Yields:
         What happens, in the order in which it happens; exactly one :class:`Finished` per document.
     """
-    todo: queue.SimpleQueue[Job] = queue.SimpleQueue()
+    todo: queue.SimpleQueue[Job | Listing] = queue.SimpleQueue()
     for source in sources:
         todo.put(source.job)
     # Bounded: documents are staged no faster than the consumer writes them.
@@ -90,7 +92,7 @@ def read_all(sources: Sequence[Source], workers: int) -> Iterator[Event]:
 class _Reader(threading.Thread):
     """Feeds one process with jobs and passes its reports on."""
 
-    def __init__(self, todo: queue.SimpleQueue[Job], events: queue.Queue[Event | BaseException]) -> None:
+    def __init__(self, todo: queue.SimpleQueue[Job | Listing], events: queue.Queue[Event | BaseException]) -> None:
         super().__init__(daemon=True)
         self._todo = todo
         self._events = events
@@ -122,32 +124,34 @@ class _Reader(threading.Thread):
             except queue.Full:
                 continue
 
-    def _read(self, job: Job) -> Finished:
+    def _read(self, job: Job | Listing) -> Finished:
         if self._process is None or self._process.poll() is not None:
             self._end_process()
             self._process = _start_process()
         process = self._process
         assert process.stdin is not None and process.stdout is not None
         count = 0
+        seconds = OCR_SECONDS if isinstance(job, Job) and job.ocr != "never" else PAGE_SECONDS
         try:
             process.stdin.write(job.to_line())
             process.stdin.flush()
-            while line := _read_line(process, process.stdout):
+            while line := _read_line(process, process.stdout, seconds):
                 if self._stopped.is_set():
                     process.kill()
                 report = json.loads(line)
-                if "done" in report:
-                    return Finished(job, report["done"])
+                if "done" in report or "documents" in report:
+                    return Finished(job, report)
                 if "error" in report:
-                    return Finished(job, 0, report["error"])
+                    return Finished(job, error=report["error"])
                 count = report.get("pages", count)
                 self._put(Progressed(job, count, int("page" in report)))
         except TimeoutError:
-            return Finished(job, 0, f"gave up: no progress in {PAGE_SECONDS:g} seconds")
+            return Finished(job, error=f"gave up: no progress in {seconds:g} seconds")
         except BrokenPipeError:
             pass  # the process died before it took the job: the same end as dying over it
         code = process.wait()
-        return Finished(job, 0, f"corrupt or too large: reading it ended the reading process (exit code {code})")
+        reason = f"corrupt or too large: reading it ended the reading process (exit code {code})"
+        return Finished(job, error=reason)
 
     def _end_process(self) -> None:
         process, self._process = self._process, None
@@ -169,11 +173,11 @@ def _start_process() -> subprocess.Popen[str]:
     )
 
 
-def _read_line(process: subprocess.Popen[str], stream: IO[str]) -> str:
+def _read_line(process: subprocess.Popen[str], stream: IO[str], seconds: float) -> str:
     """Read one report; end the process if it stands still.
 
     Raises:
-        TimeoutError: If there was none in :data:`PAGE_SECONDS`.
+        TimeoutError: If there was none in so many seconds.
     """
     late = threading.Event()
 
@@ -181,7 +185,7 @@ def _read_line(process: subprocess.Popen[str], stream: IO[str]) -> str:
         late.set()
         process.kill()
 
-    timer = threading.Timer(PAGE_SECONDS, give_up)
+    timer = threading.Timer(seconds, give_up)
     timer.start()
     try:
         line = stream.readline()

@@ -14,17 +14,17 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from PIL import Image
 
 from vrag_env.corpus.lock import LOCK_FILE, CorpusBusyError, write_lock
+from vrag_env.corpus.page_index import PageEntry, PageIndex, read_page_index
 from vrag_env.corpus.records import Page, Word, page_id_of
 from vrag_env.corpus.schema import PAGE_SCHEMA, page_row, sql_in
-from vrag_env.corpus.text import STOP_WORDS
+from vrag_env.corpus.text_index import build_text_index, has_text_index, text_index_covers
 from vrag_env.errors import CorpusError
 
 if TYPE_CHECKING:
@@ -33,49 +33,33 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 2
 MARKER = "vrag_corpus.json"
 PAGES = "pages"
-TEXT_INDEXES = {"search_text": "text_idx", "search_words": "words_idx"}
-"""Name of the full-text index of each searched column."""
 
 _IMAGE_CACHE_BYTES = 256 * 2**20
-_LIGHT = ["page_id", "doc_id", "number", "width", "height", "content_hash"]
-
-
-class _Entry(NamedTuple):
-    """What is known of a page without reading its row: enough for an environment's reset."""
-
-    doc_id: str
-    number: int
-    size: tuple[int, int]
-    content_hash: str
-    row_id: int
-
-
-@dataclass(frozen=True)
-class _Index:
-    pages: dict[str, _Entry]  # in order of document and page number
-    documents: dict[str, str]  # document id -> content hash
 
 
 class Corpus:
     """The pages of a set of documents.
 
     Open one with :meth:`open` or :meth:`create`, never with the constructor. A corpus is a snapshot: it keeps
-    showing the pages that were there when it was opened, whatever other processes add; its own :meth:`add`
-    and :meth:`remove` show at once. Any number of processes may read while one writes. It may be used from
-    several threads, and it is pickled as its path.
+    showing the pages of its :attr:`version`, whatever other processes add; its own :meth:`add` and
+    :meth:`remove` show at once. One that is opened at a given version, or made by :meth:`pinned`, is read only
+    and keeps its pages for good. Any number of processes may read while one writes. It may be used from
+    several threads, and it is pickled as its path and version: whoever unpickles it sees the same pages.
 
     Example:
         >>> corpus = Corpus.open("runs/my_pdfs")  # doctest: +SKIP
         >>> corpus.page("report.pdf#3").text  # doctest: +SKIP
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, version: int | None = None, *, read_only: bool = False) -> None:
         import lancedb  # takes most of a second, and the reading processes import this module without it
 
         self._path = path
         self._database: lancedb.DBConnection = lancedb.connect(path)
-        self._table = self._database.open_table(PAGES)
-        self._index: _Index | None = None
+        self._read_only = read_only
+        self._table = self._open_table(PAGES, version)
+        self._index: PageIndex | None = None
+        self._pinned: tuple[int, Corpus] | None = None  # with the version that it was made from
         self._images: OrderedDict[str, Image.Image] = OrderedDict()
         self._image_bytes = 0
         self._lock = threading.Lock()
@@ -113,14 +97,16 @@ class Corpus:
         return cls.open(directory)
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> Corpus:
+    def open(cls, path: str | os.PathLike[str], version: int | None = None) -> Corpus:
         """Open an existing corpus.
 
         Args:
             path: Its directory.
+            version: Open the pages as they were at this :attr:`version`, read only; by default the newest.
 
         Raises:
-            CorpusError: If the directory is missing, is not a corpus, or was written by another version.
+            CorpusError: If the directory is missing, is not a corpus, was written by another version of this
+                package, or has no such version (any more).
         """
         directory = Path(path)
         remedy = f"make one with: vrag index PATH... --corpus {directory}"
@@ -131,20 +117,20 @@ class Corpus:
             raise CorpusError(f"{directory} is not a corpus: it has no {MARKER}; {remedy}")
         try:
             content = json.loads(marker.read_text(encoding="utf-8"))
-            version = content["vrag_corpus"]
+            layout = content["vrag_corpus"]
         except (ValueError, KeyError, TypeError) as error:
             raise CorpusError(f"{marker} is damaged: expected a JSON object with 'vrag_corpus'; {remedy}") from error
-        if version != SCHEMA_VERSION:
+        if layout != SCHEMA_VERSION:
             raise CorpusError(
-                f"{directory} was written by layout version {version!r}, this package reads "
+                f"{directory} was written by layout version {layout!r}, this package reads "
                 f"{SCHEMA_VERSION}: index the documents again into a new directory; {remedy}"
             )
         if not (directory / f"{PAGES}.lance").is_dir():
             raise CorpusError(f"{directory} is damaged: its table of pages is missing; {remedy}")
-        return cls(directory)
+        return cls(directory, version, read_only=version is not None)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (Corpus.open, (str(self._path.absolute()),))
+        return (_restore, (str(self._path.absolute()), self.version, self._read_only))
 
     def __repr__(self) -> str:
         return f"Corpus({str(self._path)!r}, {len(self.doc_ids())} documents, {len(self)} pages)"
@@ -159,6 +145,31 @@ class Corpus:
         return self._path
 
     @property
+    def version(self) -> int:
+        """Number of the table's version that is shown; every write to the corpus makes a higher one.
+
+        ``Corpus.open(corpus.path, corpus.version)`` shows the same pages, until old versions are cleaned up.
+        """
+        return int(self._table.version)
+
+    @property
+    def read_only(self) -> bool:
+        """Whether it stays at its pages for good: opened at a given version, or made by :meth:`pinned`."""
+        return self._read_only
+
+    def pinned(self) -> Corpus:
+        """Return a read-only corpus that keeps the present pages, even when this one writes.
+
+        Calls at the same version return the same object, so that all users share one cache of images.
+        """
+        if self._read_only:
+            return self
+        with self._lock:
+            if self._pinned is None or self._pinned[0] != self.version:
+                self._pinned = (self.version, Corpus(self._path, self.version, read_only=True))
+            return self._pinned[1]
+
+    @property
     def database(self) -> lancedb.DBConnection:
         """The LanceDB database, for retrievers that keep tables of their own beside the pages."""
         return self._database
@@ -167,6 +178,30 @@ class Corpus:
     def table(self) -> lancedb.table.Table:
         """The LanceDB table of pages, for reading; :meth:`add` and :meth:`remove` write."""
         return self._table
+
+    def side_tables(self) -> list[str]:
+        """Names of the tables beside the pages, such as those of embeddings, sorted."""
+        names: list[str] = self._database.list_tables(limit=10_000).tables
+        return sorted(name for name in names if name != PAGES)
+
+    def open_side_table(self, name: str, version: int | None = None) -> lancedb.table.Table:
+        """Open a table beside the pages for reading, fixed at one version while others write to it.
+
+        Args:
+            name: The table.
+            version: Its ``version`` from an earlier call, so that another process reads the same rows; by
+                default the newest.
+
+        Raises:
+            CorpusError: If there is no such table, or not in this version.
+        """
+        if name not in self.side_tables():
+            have = ", ".join(self.side_tables()) or "none"
+            raise CorpusError(f"{self._path} has no table {name!r} beside its pages (it has: {have})")
+        table = self._open_table(name, version)
+        if version is None:
+            table.checkout(table.version)
+        return table
 
     @property
     def fingerprint(self) -> str:
@@ -222,10 +257,9 @@ class Corpus:
         Raises:
             CorpusError: If one of them is not in the corpus.
         """
-        rows = self._take(page_ids, ["page_id", "text", "words", "text_source"])
         found = []
-        for page_id in page_ids:
-            entry, row = self._entry(page_id), rows[page_id]
+        for page_id, row in zip(page_ids, self.rows(page_ids, ["text", "words", "text_source"]), strict=True):
+            entry = self._entry(page_id)
             words = tuple(Word(w["text"], (w["x0"], w["y0"], w["x1"], w["y1"])) for w in row["words"] or ())
             page = Page(
                 page_id,
@@ -240,6 +274,19 @@ class Corpus:
             found.append(page)
         return found
 
+    def rows(self, page_ids: Sequence[str], columns: Sequence[str]) -> list[dict[str, Any]]:
+        """Read some columns of :data:`~vrag_env.corpus.schema.PAGE_SCHEMA`, in the order asked for.
+
+        Raises:
+            CorpusError: If one of the pages is not in the corpus.
+        """
+        row_ids = sorted({self._entry(page_id).row_id for page_id in page_ids})
+        if not row_ids:
+            return []
+        table = self._table.take_row_ids(row_ids).select(["page_id", *columns]).to_arrow()
+        by_id = {row["page_id"]: row for row in table.to_pylist()}
+        return [by_id[page_id] for page_id in page_ids]
+
     def image(self, page_id: str) -> Image.Image:
         """Return the picture of a page in RGB.
 
@@ -249,11 +296,24 @@ class Corpus:
         Raises:
             CorpusError: If there is no such page, or its picture is damaged.
         """
+        return self.images([page_id])[0]
+
+    def images(self, page_ids: Sequence[str]) -> list[Image.Image]:
+        """Return the pictures of several pages, read at once; see :meth:`image`.
+
+        Raises:
+            CorpusError: If there is no such page, or a picture is damaged.
+        """
         with self._lock:
-            if page_id in self._images:
+            found = {page_id: self._images[page_id] for page_id in page_ids if page_id in self._images}
+            for page_id in found:
                 self._images.move_to_end(page_id)
-                return self._images[page_id]
-        encoded = self._take([page_id], ["page_id", "image"])[page_id]["image"]
+        missing = [page_id for page_id in dict.fromkeys(page_ids) if page_id not in found]
+        for row in self.rows(missing, ["image"]):
+            found[row["page_id"]] = self._decode(row["page_id"], row["image"])
+        return [found[page_id] for page_id in page_ids]
+
+    def _decode(self, page_id: str, encoded: bytes) -> Image.Image:
         try:
             with Image.open(io.BytesIO(encoded)) as stored:
                 image = stored.convert("RGB")
@@ -295,8 +355,6 @@ class Corpus:
             batches: Rows of :data:`PAGE_SCHEMA`, read one batch at a time.
             doc_ids: The documents that the rows belong to; their former pages are dropped.
         """
-        self._table.checkout_latest()
-        self._forget()
         reader = pa.RecordBatchReader.from_batches(PAGE_SCHEMA, batches)
         condition = sql_in("doc_id", sorted(doc_ids))
         if self._table.count_rows(condition):
@@ -306,50 +364,75 @@ class Corpus:
             self._table.add(reader)
         self._forget()
 
-    def remove(self, doc_id: str) -> None:
-        """Remove a document.
+    def remove(self, *doc_ids: str) -> None:
+        """Remove documents, all in one step.
+
+        Their embeddings stay in the side tables, unused, until the next build of embeddings.
 
         Raises:
-            CorpusError: If there is no such document, or another process is writing.
+            CorpusError: If one of the documents is not there (then none is removed), this corpus is read
+                only, or another process is writing.
         """
         with self.writing():
-            self._table.checkout_latest()
+            known = self._load().documents
+            unknown = [doc_id for doc_id in doc_ids if doc_id not in known]
+            if unknown:
+                raise CorpusError(f"no document {', '.join(map(repr, unknown))} in {self._path}: nothing was removed")
+            if not doc_ids:
+                return
+            self._table.delete(sql_in("doc_id", doc_ids))
             self._forget()
-            if doc_id not in self._load().documents:
-                raise CorpusError(f"no document {doc_id!r} in {self._path}")
-            self._table.delete(sql_in("doc_id", [doc_id]))
-            self._forget()
-            if len(self) and self._has_text_index():
-                self._build_text_index()  # the old one would go on counting the words of what is gone
+            if len(self) and has_text_index(self._table):
+                build_text_index(self._table)  # the old one would go on counting the words of what is gone
+                self._forget()
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Hold the corpus for writing.
+        """Hold the corpus for writing; the newest pages show from then on.
 
         Raises:
-            CorpusError: If another process (or another thread) holds it.
+            CorpusError: If another process (or another thread) holds it, or this corpus is read only.
         """
+        if self._read_only:
+            raise CorpusError(
+                f"this corpus is read only, since it is fixed at version {self.version} of {self._path}: "
+                "write to another one, from Corpus.open(path)"
+            )
         with write_lock(self._path):
+            self._table.checkout_latest()
+            self._forget()
             yield
 
     def ensure_text_index(self) -> None:
         """Make the full-text indexes cover every page; does nothing where they do already.
 
-        While another process is writing, the index is left as it is: LanceDB reads the pages that it does not
-        cover one by one. Where the index has to be made, the newest pages show from then on.
+        The pages shown stay the same; :attr:`version` becomes that with the new index. Where other pages have
+        been written since, or are being written now, an index that covers a part is left as it is: LanceDB
+        reads the other pages one by one. Where there is none at all, the newest pages show from then on.
 
         Raises:
             CorpusBusyError: If there is no index yet and another process is writing.
+            CorpusError: If there is no index, other pages have been written, and this corpus is read only.
         """
-        if len(self) == 0 or self._text_index_current():
+        if len(self) == 0 or text_index_covers(self._table, len(self)):
             return
+        usable = has_text_index(self._table)
         try:
-            with self.writing():
-                self._table.checkout_latest()
+            with write_lock(self._path):
+                newest = Corpus(self._path)
+                if newest.fingerprint != self.fingerprint:
+                    if usable:
+                        return
+                    if self._read_only:
+                        raise CorpusError(
+                            f"version {self.version} of {self._path} has no full-text index, and its pages are "
+                            f"not the newest, so that none can be made: open version {newest.version}"
+                        )
+                newest.update_text_index()
+                self._table = self._open_table(PAGES, newest.version)
                 self._forget()
-                self.update_text_index()
         except CorpusBusyError:
-            if not self._has_text_index():
+            if not usable:
                 raise
 
     def update_text_index(self) -> None:
@@ -360,45 +443,27 @@ class Corpus:
         into words. The indexes are made anew rather than extended: scores then depend on the pages alone and
         not on the history of the corpus.
         """
-        if len(self) and not self._text_index_current():
-            self._build_text_index()
+        if len(self) and not text_index_covers(self._table, len(self)):
+            build_text_index(self._table)
+            self._forget()
 
-    def _build_text_index(self) -> None:
-        from lancedb.index import FTS
+    def _open_table(self, name: str, version: int | None) -> lancedb.table.Table:
+        if version is None:
+            return self._database.open_table(name)
+        if isinstance(version, bool) or not isinstance(version, int) or version < 1:
+            raise CorpusError(f"a version is a whole number from 1, got {version!r}")
+        try:
+            return self._database.open_table(name, version=version)
+        except ValueError as error:  # LanceDB says the same of a version that never was
+            raise CorpusError(
+                f"the table {name!r} of {self._path} has no version {version}: it was never written, or was "
+                "cleaned up; 'vrag corpus info' shows the newest"
+            ) from error
 
-        stop_words = list(STOP_WORDS)
-        settings = {
-            # the Unicode rules of ICU, which know Chinese words, then split at punctuation inside of words
-            "search_text": FTS(base_tokenizer="icu/split", stem=True, custom_stop_words=stop_words),
-            "search_words": FTS(base_tokenizer="whitespace", stem=False, custom_stop_words=stop_words),
-        }
-        for column, name in TEXT_INDEXES.items():
-            self._table.create_index(column, config=settings[column], replace=True, name=name)
-        self._forget()
-
-    def _has_text_index(self) -> bool:
-        return set(TEXT_INDEXES.values()) <= {index.name for index in self._table.list_indices()}
-
-    def _text_index_current(self) -> bool:
-        if not self._has_text_index():
-            return False
-        for name in TEXT_INDEXES.values():
-            stats = self._table.index_stats(name)
-            if stats is None or stats.num_unindexed_rows or stats.num_indexed_rows != len(self):
-                return False
-        return True
-
-    def _load(self) -> _Index:
+    def _load(self) -> PageIndex:
         index = self._index
         if index is None:
-            columns = self._table.search().with_row_id(True).select(_LIGHT).limit(None).to_arrow().to_pydict()
-            rows = sorted(zip(*(columns[name] for name in (*_LIGHT, "_rowid")), strict=True), key=lambda r: r[1:3])
-            pages = {
-                page_id: _Entry(doc_id, number, (width, height), content_hash, row_id)
-                for page_id, doc_id, number, width, height, content_hash, row_id in rows
-            }
-            documents = {entry.doc_id: entry.content_hash for entry in pages.values()}
-            self._index = index = _Index(pages, documents)
+            self._index = index = read_page_index(self._table)
         return index
 
     def _forget(self) -> None:
@@ -407,18 +472,17 @@ class Corpus:
             self._images.clear()
             self._image_bytes = 0
 
-    def _entry(self, page_id: str) -> _Entry:
+    def _entry(self, page_id: str) -> PageEntry:
         entry = self._load().pages.get(page_id)
         if entry is None:
             raise CorpusError(f"no page {page_id!r} in the corpus {self._path} ({len(self)} pages)")
         return entry
 
-    def _take(self, page_ids: Sequence[str], columns: list[str]) -> dict[str, dict[str, Any]]:
-        row_ids = sorted({self._entry(page_id).row_id for page_id in page_ids})
-        if not row_ids:
-            return {}
-        rows = self._table.take_row_ids(row_ids).select(columns).to_arrow().to_pylist()
-        return {row["page_id"]: row for row in rows}
+
+def _restore(path: str, version: int, read_only: bool) -> Corpus:
+    corpus = Corpus.open(path, version)
+    corpus._read_only = read_only
+    return corpus
 
 
 def _bytes_of(image: Image.Image) -> int:

@@ -8,6 +8,7 @@ words as they are written, compounds whole, so that among the pages found those 
 from __future__ import annotations
 
 import re
+from typing import Any
 
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffe\uffff\ufdd0-\ufdef]")
 _LIGATURES = str.maketrans(
@@ -34,6 +35,13 @@ too very just also
 STOP_WORDS = tuple(_STOP_WORDS.split())
 """English words that say nothing of a page's subject; the index leaves them out."""
 
+TOKENIZERS: dict[str, dict[str, Any]] = {
+    # the Unicode rules of ICU, which know Chinese words, then split at punctuation inside of words
+    "search_text": {"base_tokenizer": "icu/split", "stem": True, "custom_stop_words": list(STOP_WORDS)},
+    "search_words": {"base_tokenizer": "whitespace", "stem": False, "custom_stop_words": list(STOP_WORDS)},
+}
+"""How LanceDB cuts each searched column into words, as options of its index and of its tokenizer."""
+
 
 def clean_text(text: str) -> str:
     r"""Make text safe to store and search.
@@ -44,6 +52,8 @@ def clean_text(text: str) -> str:
     >>> clean_text("e\ufb03cient\x00")
     'efficient '
     """
+    if text.isascii() and text.isprintable():  # nearly every word
+        return text
     text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     return _CONTROL.sub(" ", text).translate(_LIGATURES)
 

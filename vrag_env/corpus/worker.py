@@ -1,34 +1,47 @@
 """One reading process of ingestion, started by :mod:`vrag_env.corpus.pool`.
 
 Files from strangers are opened here and nowhere else, so that a document which crashes or hangs the PDF
-library costs that document only. It reads one JSON object per line from standard input (see :class:`Job`),
-writes the pages of the document to a staged Arrow file, and reports one JSON object per line on standard
-output: ``{"pages": n}`` when the document is open, ``{"page": i}`` after each page, ``{"done": n}`` at the
-end, or ``{"error": reason}``.
+library costs that document only. It reads one JSON object per line from standard input, a :class:`Job` or a
+:class:`Listing`, and reports one JSON object per line on standard output.
+
+For a job, it writes the pages of the document to a staged Arrow file: ``{"pages": n}`` when the document is
+open, ``{"page": i}`` after each page, and at the end ``{"done": n, "blank": m, "empty": e}``: its pages, those
+of them without text of their own, and those without any after OCR. For a listing: ``{"alive": true}`` on the way, then
+``{"documents": [...], "failures": [...]}``. For either, ``{"error": reason}``.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import queue
 import sys
+import threading
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
 import pyarrow as pa
 
-from vrag_env.corpus.images import STORED_FORMAT, encode_page, read_image
+from vrag_env.corpus.archives import extract, list_documents
+from vrag_env.corpus.images import STORED_FORMAT, RawPage, encode_page, read_image
+from vrag_env.corpus.ocr import PageReader
 from vrag_env.corpus.pdf import read_pdf
 from vrag_env.corpus.records import Page, page_id_of
 from vrag_env.corpus.schema import PAGE_SCHEMA, page_row
-from vrag_env.errors import IngestError
+from vrag_env.errors import DependencyError, IngestError
 
 MAX_MEMORY_BYTES = 4 * 2**30
 """Most memory of a reading process (on Linux): a file of some kilobytes can ask for any amount."""
+MAX_DECK_PAGES = 5000
+"""Most pages of a zipped deck, as of a PDF."""
 _BATCH_PAGES = 8  # rows per staged batch: what a process holds in memory at once
+_ALIVE_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -41,6 +54,9 @@ class Job:
         content_hash: Hash of its bytes and of the settings.
         long_side: Longer side of the stored pages in pixels.
         staged: Where the Arrow file is to be written.
+        members: For a document in a zip file, its members there, in order.
+        ocr: ``"auto"``, ``"always"`` or ``"never"``.
+        threads: Threads of the OCR.
     """
 
     path: str
@@ -48,10 +64,30 @@ class Job:
     content_hash: str
     long_side: int
     staged: str
+    members: tuple[str, ...] = ()
+    ocr: str = "never"
+    threads: int = 1
 
     def to_line(self) -> str:
         """Write the job as one line of JSON."""
-        return json.dumps(asdict(self)) + "\n"
+        return json.dumps({"job": asdict(self)}) + "\n"
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A zip file whose documents are to be listed.
+
+    Attributes:
+        path: The file.
+        doc_id: Its own id, which the ids of its documents start with.
+    """
+
+    path: str
+    doc_id: str
+
+    def to_line(self) -> str:
+        """Write the order as one line of JSON."""
+        return json.dumps({"listing": asdict(self)}) + "\n"
 
 
 def read_document(job: Job) -> Iterator[dict[str, Any]]:
@@ -66,7 +102,67 @@ def read_document(job: Job) -> Iterator[dict[str, Any]]:
     Raises:
         IngestError: If the document can not be read.
     """
-    path = Path(job.path)
+    if job.members:
+        count, raw_pages = len(job.members), _read_members(job)
+    else:
+        count, raw_pages = _read_file(Path(job.path), job.long_side)
+    yield {"pages": count}
+    number = blank = empty = 0
+    with pa.OSFile(job.staged, "wb") as sink, pa.ipc.new_stream(sink, PAGE_SCHEMA) as writer:
+        rows: list[dict[str, Any]] = []
+        for number, raw in enumerate(raw_pages, start=1):
+            own = bool(raw.text)
+            blank += not own
+            text, words = raw.text, raw.words
+            by_ocr = job.ocr == "always" or (job.ocr == "auto" and not own)
+            if by_ocr:
+                words, text = _page_reader(job.threads).read(raw.image)
+            empty += not text
+            page = Page(
+                page_id=page_id_of(job.doc_id, number),
+                doc_id=job.doc_id,
+                number=number,
+                width=raw.image.width,
+                height=raw.image.height,
+                text=text,
+                words=words,
+                content_hash=job.content_hash,
+                text_source="ocr" if by_ocr else "layer",
+            )
+            rows.append(page_row(page, encode_page(raw.image), STORED_FORMAT))
+            if len(rows) == _BATCH_PAGES:
+                writer.write_batch(to_batch(rows))
+                rows = []
+            yield {"page": number}
+        if rows:
+            writer.write_batch(to_batch(rows))
+    yield {"done": number, "blank": blank, "empty": empty}
+
+
+def to_batch(rows: list[dict[str, Any]]) -> pa.RecordBatch:
+    """Turn rows of :func:`~vrag_env.corpus.schema.page_row` into a batch.
+
+    As ``RecordBatch.from_pylist``, which takes several times as long over the words.
+    """
+    arrays = []
+    for field in PAGE_SCHEMA:
+        column = [row[field.name] for row in rows]
+        if field.name != "words":
+            arrays.append(pa.array(column, field.type))
+            continue
+        words = [word for page in column for word in page]
+        struct = field.type.value_type
+        parts = [
+            pa.array([word["text"] for word in words], pa.string()),
+            *(pa.array(np.array([word[side] for word in words], np.float32)) for side in ("x0", "y0", "x1", "y1")),
+        ]
+        offsets = np.cumsum([0] + [len(page) for page in column], dtype=np.int32)
+        flat = pa.StructArray.from_arrays(parts, fields=list(struct))
+        arrays.append(pa.ListArray.from_arrays(pa.array(offsets), flat, type=field.type))
+    return pa.RecordBatch.from_arrays(arrays, schema=PAGE_SCHEMA)
+
+
+def _read_file(path: Path, long_side: int) -> tuple[int, Iterator[RawPage]]:
     try:
         size = path.stat().st_size
     except OSError as error:
@@ -74,40 +170,88 @@ def read_document(job: Job) -> Iterator[dict[str, Any]]:
     if size == 0:
         raise IngestError("empty: the file has no bytes")
     reader = read_pdf if path.suffix.lower() == ".pdf" else read_image
-    count, raw_pages = reader(path, job.long_side)
-    yield {"pages": count}
-    with pa.OSFile(job.staged, "wb") as sink, pa.ipc.new_stream(sink, PAGE_SCHEMA) as writer:
-        rows: list[dict[str, Any]] = []
-        for number, raw in enumerate(raw_pages, start=1):
-            page = Page(
-                page_id=page_id_of(job.doc_id, number),
-                doc_id=job.doc_id,
-                number=number,
-                width=raw.image.width,
-                height=raw.image.height,
-                text=raw.text,
-                words=raw.words,
-                content_hash=job.content_hash,
-            )
-            rows.append(page_row(page, encode_page(raw.image), STORED_FORMAT))
-            if len(rows) == _BATCH_PAGES or number == count:
-                writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=PAGE_SCHEMA))
-                rows = []
-            yield {"page": number}
-    yield {"done": count}
+    return reader(path, long_side)
 
 
-def serve(jobs: IO[str], reports: IO[str]) -> None:
+def _read_members(job: Job) -> Iterator[RawPage]:
+    """Read the members of a zip file that make one document, one unpacked at a time."""
+    total = 0
+    for member in job.members:
+        unpacked = Path(f"{job.staged}.member{Path(member).suffix.lower()}")
+        try:
+            extract(Path(job.path), member, unpacked)
+            count, raw_pages = _read_file(unpacked, job.long_side)
+            total += count
+            if total > MAX_DECK_PAGES:
+                raise IngestError(f"too long: over {MAX_DECK_PAGES} pages; split the deck")
+            yield from raw_pages
+        except IngestError as error:
+            if len(job.members) == 1 or str(error).startswith(member):
+                raise
+            raise IngestError(f"{member}: {error}") from error
+        finally:
+            unpacked.unlink(missing_ok=True)
+
+
+def list_archive(listing: Listing, reports: IO[str]) -> None:
+    """List the documents of a zip file, reporting on the way and at the end.
+
+    Raises:
+        IngestError: If the file can not be read.
+    """
+    last = time.monotonic()
+
+    def alive() -> None:
+        nonlocal last
+        if time.monotonic() - last > _ALIVE_SECONDS:
+            last = time.monotonic()
+            _report({"alive": True}, reports)
+
+    documents, failures = list_documents(Path(listing.path), listing.doc_id, alive)
+    _report({"documents": [asdict(document) for document in documents], "failures": failures}, reports)
+
+
+def serve(jobs: Iterable[str], reports: IO[str]) -> None:
     """Read documents until the stream of jobs ends."""
     for line in jobs:
+        order = json.loads(line)
         try:
-            for report in read_document(Job(**json.loads(line))):
-                print(json.dumps(report), file=reports, flush=True)
+            if "listing" in order:
+                list_archive(Listing(**order["listing"]), reports)
+                continue
+            for report in read_document(Job(**order["job"])):
+                _report(report, reports)
         except BrokenPipeError:
             raise
-        except (IngestError, OSError, MemoryError) as error:
-            reason = str(error) or type(error).__name__
-            print(json.dumps({"error": reason}), file=reports, flush=True)
+        except (IngestError, DependencyError, OSError, MemoryError) as error:
+            _report({"error": str(error) or type(error).__name__}, reports)
+
+
+@cache
+def _page_reader(threads: int) -> PageReader:
+    return PageReader(threads)
+
+
+def _report(report: dict[str, Any], reports: IO[str]) -> None:
+    print(json.dumps(report), file=reports, flush=True)
+
+
+def _lines() -> Iterator[str]:
+    """Lines of standard input; at its end the process ends at once, whatever it is reading.
+
+    The main process closes it when it has no more to read, and the system does when that process is killed:
+    nobody waits for the document then, and nobody would end a process that hangs over it.
+    """
+    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def listen() -> None:
+        for line in sys.stdin:
+            lines.put(line)
+        os._exit(0)
+
+    threading.Thread(target=listen, daemon=True).start()
+    while True:
+        yield lines.get()
 
 
 def _limit_memory() -> None:
@@ -127,6 +271,6 @@ def main() -> None:
     _limit_memory()
     warnings.simplefilter("ignore")  # what PIL has to say of a file's metadata concerns nobody
     try:
-        serve(sys.stdin, reports)
+        serve(_lines(), reports)
     except (BrokenPipeError, KeyboardInterrupt):
         os._exit(1)  # the main process is gone or was interrupted: nobody is left to tell

@@ -1,12 +1,13 @@
-"""Encoders: page images and queries to multi-vectors, by any late-interaction model of colpali-engine."""
+"""Encoders: page images and queries to vectors, by any retrieval model of colpali-engine."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,9 @@ from PIL import Image
 
 from vrag_env.errors import RetrieverError, missing_extra
 from vrag_env.retrieval.queries import clean_query
+
+if TYPE_CHECKING:
+    from vrag_env.corpus.store import Corpus
 
 ALIASES = {
     "colpali": "vidore/colpali-v1.3",
@@ -25,21 +29,61 @@ ALIASES = {
 }
 """Short names of published models."""
 
-# What a model's name looks like -> the names of its two classes in colpali_engine.models. The first that fits
-# counts: colqwen2.5 before colqwen2.
+BATCH_PIXELS = 9_000_000
+"""Pixels encoded at once by default: four pages of A4 at 150 dots per inch."""
+
+# What a model's name looks like, after "col" or "bi" -> the names of its two classes in colpali_engine.models, after
+# "Col" or "Bi". The first that fits counts: qwen2.5 before qwen2.
 _FAMILIES = (
-    (r"col-?qwen.*omni", "ColQwen2_5Omni", "ColQwen2_5OmniProcessor"),
-    (r"col-?qwen-?3[._]5", "ColQwen3_5", "ColQwen3_5Processor"),
-    (r"col-?qwen-?3", "ColQwen3", "ColQwen3Processor"),
-    (r"col-?qwen-?2[._]5|colnomic", "ColQwen2_5", "ColQwen2_5_Processor"),
-    (r"col-?qwen-?2", "ColQwen2", "ColQwen2Processor"),
-    (r"col-?modernvbert", "ColModernVBert", "ColModernVBertProcessor"),
-    (r"col-?(smol|idefics-?3)", "ColIdefics3", "ColIdefics3Processor"),
-    (r"col-?gemma-?3", "ColGemma3", "ColGemmaProcessor3"),
-    (r"col-?pali", "ColPali", "ColPaliProcessor"),
+    (r"qwen.*omni", "Qwen2_5Omni", "Qwen2_5OmniProcessor"),
+    (r"qwen-?3[._]5", "Qwen3_5", "Qwen3_5Processor"),
+    (r"qwen-?3", "Qwen3", "Qwen3Processor"),
+    (r"qwen-?2[._]5", "Qwen2_5", "Qwen2_5_Processor"),
+    (r"qwen-?2", "Qwen2", "Qwen2Processor"),
+    (r"modernvbert", "ModernVBert", "ModernVBertProcessor"),
+    (r"(smol|idefics-?3)", "Idefics3", "Idefics3Processor"),
+    (r"gemma-?3", "Gemma3", "GemmaProcessor3"),
+    (r"pali-?proj", "PaliProj", "PaliProcessor"),
+    (r"pali", "Pali", "PaliProcessor"),
+)
+# Published models with names of their own.
+_OTHER_NAMES = (
+    (r"colnomic", ("ColQwen2_5", "ColQwen2_5_Processor")),
+    (r"nomic-embed-multimodal", ("BiQwen2_5", "BiQwen2_5_Processor")),
 )
 
 Vectors = npt.NDArray[np.float16]
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """Turns pages and queries into sets of vectors of one space.
+
+    A model that gives one vector per page and query is the case of sets of one.
+
+    Attributes:
+        name: The name under which the embeddings are kept.
+        revision: Which weights these are; embeddings of another revision are never compared.
+    """
+
+    name: str
+    revision: str
+
+    def encode_pages(self, corpus: Corpus, page_ids: Sequence[str]) -> list[Vectors]:
+        """Encode pages of a corpus.
+
+        Returns:
+            One array ``(vectors, dim)`` per page, float16, in the order asked for.
+        """
+        ...
+
+    def encode_queries(self, queries: Sequence[str]) -> list[npt.NDArray[np.float32]]:
+        """Encode texts, none of them empty.
+
+        Returns:
+            One array ``(vectors, dim)`` per query, float32.
+        """
+        ...
 
 
 def family_of(name: str) -> tuple[str, str] | None:
@@ -47,34 +91,46 @@ def family_of(name: str) -> tuple[str, str] | None:
 
     >>> family_of("vidore/colqwen2.5-v0.2")
     ('ColQwen2_5', 'ColQwen2_5_Processor')
+    >>> family_of("ModernVBERT/bimodernvbert")
+    ('BiModernVBert', 'BiModernVBertProcessor')
     """
     last = name.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1].lower()
-    return next(((model, proc) for pattern, model, proc in _FAMILIES if re.search(pattern, last)), None)
+    for pattern, classes in _OTHER_NAMES:
+        if re.search(pattern, last):
+            return classes
+    for pattern, model, processor in _FAMILIES:
+        found = re.search(rf"(?<![a-z])(col|bi)-?{pattern}", last)
+        if found:
+            kind = found[1].capitalize()
+            return f"{kind}{model}", f"{kind}{processor}"
+    return None
 
 
 class LateInteractionEncoder:
-    """A late-interaction model with its processor.
+    """A model of colpali-engine with its processor: late interaction (``Col...``) or one vector (``Bi...``).
 
     Args:
-        model: A model of :mod:`colpali_engine.models` whose forward gives ``(batch, tokens, dim)``.
+        model: A model of :mod:`colpali_engine.models` whose forward gives ``(batch, tokens, dim)`` or
+            ``(batch, dim)``.
         processor: Its processor.
         name: The name under which its embeddings are kept.
         revision: Which weights these are. By default a hash of the weights, the same in float32 and bfloat16
             and with or without a hub.
-        batch_size: Pages encoded at once.
+        batch_pixels: Pixels of the pages encoded at once, each counted with the size of the largest, to which the
+            others are padded. A page that exceeds it alone is encoded alone.
 
     Example:
         >>> encoder = LateInteractionEncoder.load("colqwen2.5")  # doctest: +SKIP
     """
 
     def __init__(
-        self, model: Any, processor: Any, *, name: str, revision: str | None = None, batch_size: int = 4
+        self, model: Any, processor: Any, *, name: str, revision: str | None = None, batch_pixels: int = BATCH_PIXELS
     ) -> None:
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        if batch_pixels < 1:
+            raise ValueError(f"batch_pixels must be at least 1, got {batch_pixels}")
         self._model = model.eval()
         self._processor = processor
-        self._batch_size = batch_size
+        self._batch_pixels = batch_pixels
         self.name = name
         self.revision = revision or weights_revision(model)
         # An agent that writes such a token must not put an image or the end of a turn into the query.
@@ -83,7 +139,7 @@ class LateInteractionEncoder:
 
     @classmethod
     def load(
-        cls, name: str, *, revision: str | None = None, device: str | None = None, batch_size: int = 4
+        cls, name: str, *, revision: str | None = None, device: str | None = None, batch_pixels: int = BATCH_PIXELS
     ) -> LateInteractionEncoder:
         """Load a model from the hub or from a directory.
 
@@ -92,7 +148,7 @@ class LateInteractionEncoder:
             revision: Branch, tag or commit on the hub.
             device: Torch device; by default CUDA if there is one. On CUDA the weights are bfloat16, elsewhere
                 float32.
-            batch_size: Pages encoded at once.
+            batch_pixels: See the class.
 
         Raises:
             RetrieverError: If the model's family is not known, or it can not be loaded.
@@ -108,7 +164,7 @@ class LateInteractionEncoder:
         classes = family_of(source) or _family_by_config(source, revision)
         if classes is None or not all(name in dir(models) for name in classes):
             raise RetrieverError(
-                f"{name!r} is no late-interaction model that the installed colpali-engine has a class for; "
+                f"{name!r} is no page-image model that the installed colpali-engine has a class for; "
                 f"known names: {', '.join(ALIASES)}, or any hub name or directory of such a model"
             )
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -119,7 +175,12 @@ class LateInteractionEncoder:
             processor = getattr(models, classes[1]).from_pretrained(source, **options)
         except (OSError, ValueError) as error:
             raise RetrieverError(f"could not load {source!r} as {classes[0]}: {error}") from error
-        return cls(model, processor, name=source, batch_size=batch_size)
+        return cls(model, processor, name=source, batch_pixels=batch_pixels)
+
+    def encode_pages(self, corpus: Corpus, page_ids: Sequence[str]) -> list[Vectors]:
+        """Encode the pictures of pages; see :meth:`Encoder.encode_pages`."""
+        sizes = [corpus.page_size(page_id) for page_id in page_ids]
+        return self._encode(sizes, lambda batch: corpus.images([page_ids[index] for index in batch]))
 
     def encode_images(self, images: Sequence[Image.Image]) -> list[Vectors]:
         """Encode pages.
@@ -130,11 +191,29 @@ class LateInteractionEncoder:
         Returns:
             One array ``(vectors, dim)`` per page, float16, without padding.
         """
-        return [
-            vectors.astype(np.float16)
-            for start in range(0, len(images), self._batch_size)
-            for vectors in self._forward(self._processor.process_images(list(images[start : start + self._batch_size])))
-        ]
+        return self._encode([image.size for image in images], lambda batch: [images[index] for index in batch])
+
+    def _encode(
+        self, sizes: Sequence[tuple[int, int]], images: Callable[[list[int]], list[Image.Image]]
+    ) -> list[Vectors]:
+        """Encode pictures; a thread reads and prepares the next batch while the model runs."""
+        if not sizes:
+            return []
+        batches = list(pixel_batches(sizes, self._batch_pixels))
+        encoded: dict[int, Vectors] = {}
+
+        def prepare(batch: list[int]) -> Any:
+            return self._processor.process_images(images(batch))
+
+        with ThreadPoolExecutor(1) as reader:
+            ahead = reader.submit(prepare, batches[0])
+            for number, batch in enumerate(batches):
+                prepared = ahead.result()
+                if number + 1 < len(batches):
+                    ahead = reader.submit(prepare, batches[number + 1])
+                for index, vectors in zip(batch, self._forward(prepared), strict=True):
+                    encoded[index] = vectors.astype(np.float16)
+        return [encoded[index] for index in range(len(sizes))]
 
     def encode_queries(self, queries: Sequence[str]) -> list[npt.NDArray[np.float32]]:
         """Encode queries in one batch.
@@ -155,9 +234,37 @@ class LateInteractionEncoder:
 
         batch = batch.to(self._model.device)
         with torch.inference_mode():
-            output = self._model(**batch)  # (batch, tokens, dim), unit length
+            output = self._model(**batch)  # (batch, tokens, dim) or (batch, dim), unit length
+        if output.ndim == 2:
+            return list(output.float().cpu().numpy()[:, None])
         kept = batch["attention_mask"].bool()
         return [row[mask].float().cpu().numpy() for row, mask in zip(output, kept, strict=True)]
+
+
+def pixel_batches(sizes: Sequence[tuple[int, int]], budget: int) -> Iterator[list[int]]:
+    """Group pictures of like size into batches.
+
+    Args:
+        sizes: ``(width, height)`` of every picture.
+        budget: Most pixels of a batch, every picture counted as the largest of them.
+
+    Yields:
+        Places in ``sizes``, each once; the largest pictures first, so that memory that does not suffice shows at
+        once and not after hours.
+
+    >>> list(pixel_batches([(10, 10), (20, 20), (10, 11)], 250))
+    [[1], [2, 0]]
+    """
+    order = sorted(range(len(sizes)), key=lambda index: (-sizes[index][0] * sizes[index][1], index))
+    batch: list[int] = []
+    for index in order:
+        largest = sizes[batch[0]] if batch else sizes[index]
+        if batch and largest[0] * largest[1] * (len(batch) + 1) > budget:
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
 
 
 def _family_by_config(source: str, revision: str | None) -> tuple[str, str] | None:

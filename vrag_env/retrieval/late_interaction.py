@@ -2,55 +2,63 @@ r"""Late interaction: every page and every query is a set of vectors, compared b
 
 .. math:: s(q, p) = \sum_i \max_j \langle q_i, p_j \rangle
 
-(ColBERT, arXiv:2004.12832; for page images ColPali, arXiv:2407.01449.) The vectors of a corpus are kept as
-float16 in a LanceDB table of their own beside the pages, one table per encoder and revision.
+(ColBERT, arXiv:2004.12832; for page images ColPali, arXiv:2407.01449.) The vectors of a corpus are kept as float16 in
+a LanceDB table of their own beside the pages, one table per encoder and revision. A model that gives one vector per
+page and query is the case of sets of one.
 """
 
 from __future__ import annotations
 
-import re
+import time
+import warnings
 from collections.abc import Collection, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from tqdm import tqdm
 
+from vrag_env.corpus.lock import write_lock
 from vrag_env.corpus.schema import sql_in
 from vrag_env.corpus.store import Corpus
 from vrag_env.errors import RetrieverError
 from vrag_env.retrieval.base import Hit
-from vrag_env.retrieval.encoder import LateInteractionEncoder, Vectors
+from vrag_env.retrieval.embeddings import (
+    ENCODER_KEY,
+    POOLED_VECTORS,
+    EmbeddingTable,
+    PageVectors,
+    record_batch,
+    schema,
+    slug,
+    table_name,
+    write_stats,
+)
+from vrag_env.retrieval.encoder import Encoder, LateInteractionEncoder, Vectors
+from vrag_env.retrieval.maxsim import Float64, Rows
+from vrag_env.retrieval.pooling import check_factor, pool_tokens
 from vrag_env.retrieval.queries import check_request, clean_query
+from vrag_env.retrieval.recall import TARGET, measure_recall, pooling_recall
+from vrag_env.retrieval.searcher import DEFAULT_MEMORY_BYTES, Searcher, SearchMode
 
 if TYPE_CHECKING:
     import lancedb
 
 __all__ = [
+    "ENCODER_KEY",
     "LateInteractionEncoder",
     "LateInteractionRetriever",
     "build_embeddings",
     "embedding_tables",
+    "no_embeddings",
     "table_name",
 ]
 
-_COMMIT_PAGES = 32  # encoded pages per write: what a kill can cost
-_BLOCK_VECTORS = 8192  # page vectors compared at once; in float32 with 128 dimensions 4 MiB, about a cache
-
-
-def table_name(name: str, revision: str) -> str:
-    """Return the name of the table that holds an encoder's embeddings.
-
-    >>> table_name("vidore/colqwen2.5-v0.2", "1a2b3c")
-    'emb_colqwen2_5_v0_2_1a2b3c'
-    """
-    return f"emb_{_slug(name)}_{_slug(revision)}"
-
-
-def _slug(text: str) -> str:
-    last = text.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
-    return re.sub(r"[^a-z0-9]+", "_", last.lower()).strip("_")
+_ENCODE_PAGES = 32  # pages given to the encoder at once
+_COMMIT_PAGES = 256  # encoded pages per write, unless ...
+_COMMIT_SECONDS = 30.0  # ... they take longer: what a kill can cost
+_POOLING_SAMPLE = 256  # pages of which the unpooled vectors are kept until the end: 46 MB
 
 
 def embedding_tables(corpus: Corpus, name: str = "") -> list[str]:
@@ -60,128 +68,220 @@ def embedding_tables(corpus: Corpus, name: str = "") -> list[str]:
         corpus: The corpus.
         name: Name of an encoder, or empty for all.
     """
-    prefix = f"emb_{_slug(name)}_" if name else "emb_"
-    tables: list[str] = corpus.database.list_tables(limit=10_000).tables
-    return sorted(table for table in tables if table.startswith(prefix))
+    prefix = f"emb_{slug(name)}_" if name else "emb_"
+    return [table for table in corpus.side_tables() if table.startswith(prefix)]
 
 
-def _schema(dim: int) -> pa.Schema:
-    return pa.schema(
-        [
-            pa.field("page_id", pa.string(), nullable=False),
-            pa.field("content_hash", pa.string(), nullable=False),
-            pa.field("n", pa.int32(), nullable=False),
-            # LanceDB's own multi-vector type, so that its index can be tried on the column as it is.
-            pa.field("vectors", pa.list_(pa.list_(pa.field("item", pa.float16()), dim)), nullable=False),
-        ]
-    )
-
-
-def build_embeddings(corpus: Corpus, encoder: LateInteractionEncoder, *, progress: bool = True) -> int:
+def build_embeddings(
+    corpus: Corpus,
+    encoder: Encoder,
+    *,
+    pool_factor: int = 1,
+    pooled_vectors: int = POOLED_VECTORS,
+    progress: bool = True,
+) -> int:
     """Encode the pages that have no embeddings by this encoder yet, and write them to the corpus.
 
-    May be killed at any moment and goes on where it was. Embeddings of pages that are gone or have changed
-    are removed.
+    May be killed at any moment and goes on where it was. Embeddings of pages that are gone or have changed are
+    removed. At the end the recall@10 of two-stage search is measured (:mod:`vrag_env.retrieval.recall`) and kept
+    with the table, and with it the number of candidates that it takes.
 
     Args:
         corpus: The corpus.
         encoder: The encoder.
+        pool_factor: Keep about one of so many vectors of each page (colpali-engine's hierarchical pooler); such
+            embeddings have a table of their own.
+        pooled_vectors: Pooled vectors per page for choosing candidates. With another number than before, they are
+            made anew from the stored vectors, without encoding.
         progress: Show a progress bar on standard error.
 
     Returns:
         Number of pages encoded.
+
+    Raises:
+        RetrieverError: If the encoder gives vectors that are not finite, all 0, or of another shape; or if the
+            corpus is read only.
+        CorpusBusyError: If another process is building the same table.
     """
-    name = table_name(encoder.name, encoder.revision)
-    hashes = corpus.content_hashes()
-    have: set[str] = set()
-    table: lancedb.table.Table | None = None
-    if name in embedding_tables(corpus):
-        table = corpus.database.open_table(name)
-        stored = _stored(table)
-        have = {page_id for page_id, (content_hash, _) in stored.items() if hashes.get(page_id) == content_hash}
-        stale = sorted(stored.keys() - have)
+    check_factor(pool_factor)
+    if pooled_vectors < 1:
+        raise RetrieverError(f"pooled_vectors must be at least 1, got {pooled_vectors}")
+    if corpus.read_only:
+        raise RetrieverError(
+            f"this corpus is fixed at version {corpus.version} of {corpus.path}: embed another one, from "
+            "Corpus.open(path)"
+        )
+    corpus = Corpus.open(corpus.path)  # the newest pages: what another process has embedded of them is to stay
+    name = table_name(encoder.name, encoder.revision, pool_factor)
+    lock = corpus.path / f"{name}.build"
+    lock.mkdir(exist_ok=True)
+    with write_lock(lock):
+        return _Build(corpus, encoder, name, pool_factor, pooled_vectors).run(progress)
+
+
+class _Build:
+    """One run of :func:`build_embeddings`, which see."""
+
+    def __init__(self, corpus: Corpus, encoder: Encoder, name: str, pool_factor: int, pooled_vectors: int) -> None:
+        self._corpus = corpus
+        self._encoder = encoder
+        self._name = name
+        self._pool_factor = pool_factor
+        self._pooled_vectors = pooled_vectors
+        self._sample: list[tuple[Vectors, Vectors]] = []  # pages before and after pooling
+
+    def run(self, progress: bool) -> int:
+        hashes = self._corpus.content_hashes()
+        table, have, changed = self._existing(hashes)
+        missing = [page_id for page_id in hashes if page_id not in have]
+        with tqdm(total=len(hashes), initial=len(have), unit="page", desc="Encoding", disable=not progress) as bar:
+            for pages in self._encoded(missing, hashes):
+                batch = record_batch(self._encoder.name, pages, self._pooled_vectors)
+                if table is None:
+                    table = self._corpus.database.create_table(self._name, schema=batch.schema, exist_ok=True)
+                table.add(pa.Table.from_batches([batch]))
+                bar.update(len(pages))
+        if table is not None and hashes and (missing or changed or not EmbeddingTable(table).stats):
+            self._measure(table)
+        return len(missing)
+
+    def _existing(self, hashes: dict[str, str]) -> tuple[lancedb.table.Table | None, set[str], bool]:
+        """Open the table and remove from it what is not in the corpus; the pages it has; whether it changed."""
+        if self._name not in embedding_tables(self._corpus):
+            return None, set(), False
+        table = self._corpus.database.open_table(self._name)
+        stored = table.search().select(["page_id", "content_hash"]).limit(None).to_arrow().to_pydict()
+        pairs = list(zip(stored["page_id"], stored["content_hash"], strict=True))
+        have = {page_id for page_id, content_hash in pairs if hashes.get(page_id) == content_hash}
+        stale = sorted({page_id for page_id, _ in pairs} - have)
         if stale:
             table.delete(sql_in("page_id", stale))
-    missing = [page_id for page_id in hashes if page_id not in have]
-    with tqdm(total=len(hashes), initial=len(have), unit="page", desc="Encoding", disable=not progress) as bar:
-        for start in range(0, len(missing), _COMMIT_PAGES):
-            page_ids = missing[start : start + _COMMIT_PAGES]
-            vectors = encoder.encode_images([corpus.image(page_id) for page_id in page_ids])
-            batch = _batch(page_ids, [hashes[page_id] for page_id in page_ids], vectors)
-            if table is None:
-                table = corpus.database.create_table(name, schema=batch.schema, exist_ok=True)
-            # A merge and not an append: two processes that encode the same corpus leave one row per page.
-            merge = table.merge_insert("page_id").when_matched_update_all().when_not_matched_insert_all()
-            merge.execute(pa.Table.from_batches([batch]))
-            bar.update(len(page_ids))
-    return len(missing)
+        repool = bool(have) and EmbeddingTable(table).pooled_vectors != self._pooled_vectors
+        if repool:
+            table = self._repooled(table)
+        return table, have, bool(stale) or repool
 
+    def _repooled(self, table: lancedb.table.Table) -> lancedb.table.Table:
+        """Write the table again, in one step, with another number of pooled vectors."""
+        former = EmbeddingTable(table)
+        name, count, corpus = self._encoder.name, self._pooled_vectors, self._corpus
+        hashes = corpus.content_hashes()
 
-def _batch(page_ids: Sequence[str], hashes: Sequence[str], vectors: Sequence[Vectors]) -> pa.RecordBatch:
-    dim = vectors[0].shape[1]
-    flat = pa.array(np.concatenate(vectors).reshape(-1), pa.float16())
-    offsets = np.concatenate([[0], np.cumsum([len(v) for v in vectors])])
-    lists = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.FixedSizeListArray.from_arrays(flat, dim))
-    counts = pa.array([len(v) for v in vectors], pa.int32())
-    return pa.RecordBatch.from_arrays([pa.array(page_ids), pa.array(hashes), counts, lists], schema=_schema(dim))
+        def batches() -> Iterator[pa.RecordBatch]:
+            for low in range(0, len(former), _ENCODE_PAGES):
+                rows = np.arange(low, min(low + _ENCODE_PAGES, len(former)))
+                ids = [former.page_ids[row] for row in rows]
+                pages = zip(ids, former.documents[rows], former.take(rows), strict=True)
+                yield record_batch(name, [PageVectors(page, doc, hashes[page], v) for page, doc, v in pages], count)
 
+        reader = pa.RecordBatchReader.from_batches(schema(name, former.dim, count), batches())
+        return corpus.database.create_table(self._name, reader, mode="overwrite")
 
-def _stored(table: lancedb.table.Table) -> dict[str, tuple[str, int]]:
-    """Content hash and number of vectors of every embedded page."""
-    rows = table.search().select(["page_id", "content_hash", "n"]).limit(None).to_arrow().to_pydict()
-    return {
-        page_id: (content_hash, n)
-        for page_id, content_hash, n in zip(rows["page_id"], rows["content_hash"], rows["n"], strict=True)
-    }
+    def _encoded(self, page_ids: Sequence[str], hashes: dict[str, str]) -> Iterator[list[PageVectors]]:
+        """Encode pages; yields as many as are to be written at once."""
+        documents = self._corpus.page_documents()
+        keep_every = max(1, len(page_ids) // _POOLING_SAMPLE)
+        ready: list[PageVectors] = []
+        since = time.monotonic()
+        for start in range(0, len(page_ids), _ENCODE_PAGES):
+            ids = page_ids[start : start + _ENCODE_PAGES]
+            encoded = self._encoder.encode_pages(self._corpus, ids)
+            vectors = pool_tokens(encoded, self._pool_factor)
+            if self._pool_factor > 1:
+                places = range(-start % keep_every, len(ids), keep_every)
+                self._sample.extend((encoded[place], vectors[place]) for place in places)
+            ready.extend(
+                PageVectors(page_id, documents[page_id], hashes[page_id], page)
+                for page_id, page in zip(ids, vectors, strict=True)
+            )
+            if len(ready) >= _COMMIT_PAGES or time.monotonic() - since >= _COMMIT_SECONDS:
+                yield ready
+                ready, since = [], time.monotonic()
+        if ready:
+            yield ready
+
+    def _measure(self, table: lancedb.table.Table) -> None:
+        """Measure what searching this table finds, keep it with the table, and warn where it is too little."""
+        opened = EmbeddingTable(table)
+        measured = measure_recall(opened)
+        stats = {
+            "recall_at_10": measured.recall,
+            "candidates": measured.candidates,
+            "queries": measured.queries,
+            "pages": len(opened),
+            "pages_searched": measured.pages,
+        }
+        if measured.recall < TARGET:
+            warnings.warn(
+                f"two-stage search of {self._name} finds {measured.recall:.1%} of the exact best 10 with "
+                f"{measured.candidates} candidates: raise candidates, or pooled_vectors (now {self._pooled_vectors})",
+                stacklevel=4,
+            )
+        if self._sample:
+            kept = pooling_recall(*zip(*self._sample, strict=True))
+            stats |= {"pooling_recall_at_10": kept, "pooling_pages": len(self._sample)}
+            if kept < TARGET:
+                warnings.warn(
+                    f"pooling by {self._pool_factor} keeps {kept:.1%} of the best 10 pages among "
+                    f"{len(self._sample)}: lower pool_factor for more",
+                    stacklevel=4,
+                )
+        elif self._pool_factor > 1:
+            stats |= {key: value for key, value in opened.stats.items() if key.startswith("pooling")}
+        write_stats(table, stats)
 
 
 class LateInteractionRetriever:
-    """Ranks pages by exact MaxSim over the stored vectors.
+    """Ranks pages by MaxSim of the stored vectors with an encoder's queries.
 
-    All vectors are held in memory as float16: about 180 kB for a page of 700 vectors of 128 dimensions.
-    Scores equal ``score_multi_vector`` of colpali-engine on the stored vectors, but for what that adds by
-    padding a batch of pages with zero vectors, which lifts a negative maximum to zero.
+    Scores equal ``score_multi_vector`` of colpali-engine on the stored vectors, but for what that adds by padding a
+    batch of pages with zero vectors, which lifts a negative maximum to zero.
 
     Args:
         corpus: The pages, with embeddings by this encoder (:func:`build_embeddings`).
         encoder: Encodes the queries; its name and revision say which table is read.
+        search: ``"exact"``, ``"two_stage"``, or ``"auto"``: exact if all vectors fit into ``memory_bytes``
+            (:class:`~vrag_env.retrieval.searcher.Searcher`).
+        candidates: Pages that two-stage search scores exactly for each query when 10 are asked for; by default what
+            the build measured to suffice for a recall of 0.99.
+        memory_bytes: How much memory vectors may take.
+        pool_factor: Which embeddings, if the corpus has some with and some without pooled tokens; by default
+            those without, or else those with the smallest factor.
 
     Raises:
-        RetrieverError: If the corpus has no embeddings by this encoder in this revision, or not for all
-            pages.
+        RetrieverError: If the corpus has no embeddings by this encoder in this revision, or not for all pages.
     """
 
-    def __init__(self, corpus: Corpus, encoder: LateInteractionEncoder) -> None:
+    def __init__(
+        self,
+        corpus: Corpus,
+        encoder: Encoder,
+        *,
+        search: SearchMode = "auto",
+        candidates: int | None = None,
+        memory_bytes: int = DEFAULT_MEMORY_BYTES,
+        pool_factor: int | None = None,
+    ) -> None:
         self._encoder = encoder
-        name = table_name(encoder.name, encoder.revision)
-        if name not in embedding_tables(corpus):
-            raise no_embeddings(corpus, encoder.name, encoder.revision)
-        table = corpus.database.open_table(name)
+        name = _table_of(corpus, encoder, pool_factor)
         hashes = corpus.content_hashes()
-        counts = {page: n for page, (content, n) in _stored(table).items() if hashes.get(page) == content}
-        if len(counts) < len(hashes):
+        table = EmbeddingTable(corpus.open_side_table(name), hashes)
+        if len(table) < len(hashes):
             raise RetrieverError(
-                f"{len(hashes) - len(counts)} of {len(hashes)} pages of {corpus.path} have no embeddings by "
+                f"{len(hashes) - len(table)} of {len(hashes)} pages of {corpus.path} have no embeddings by "
                 f"{encoder.name}: {_remedy(corpus, encoder.name)}"
             )
-        self._page_ids = sorted(counts)  # so that a stable sort by score breaks ties by page id
-        pages = corpus.page_documents()
-        self._documents = np.array([pages[page_id] for page_id in self._page_ids], dtype=object)
-        self._starts = np.concatenate([[0], np.cumsum([counts[page] for page in self._page_ids])]).astype(int)
-        self._vectors = self._read(table)
+        self._searcher = Searcher(table, search=search, candidates=candidates, memory_bytes=memory_bytes)
 
-    def _read(self, table: lancedb.table.Table) -> Vectors:
-        """Read all vectors into one array ``(vectors, dim)``, page after page."""
-        dim = table.schema.field("vectors").type.value_type.list_size
-        place = {page_id: index for index, page_id in enumerate(self._page_ids)}
-        vectors = np.empty((self._starts[-1], dim), dtype=np.float16)
-        for batch in table.search().select(["page_id", "vectors"]).limit(None).to_batches(64):
-            for page_id, row in zip(batch["page_id"].to_pylist(), batch["vectors"], strict=True):
-                if page_id in place:
-                    index = place[page_id]
-                    values = row.values.flatten().to_numpy(zero_copy_only=False)
-                    vectors[self._starts[index] : self._starts[index + 1]] = values.reshape(-1, dim)
-        return vectors
+    @property
+    def searcher(self) -> Searcher:
+        """The engine."""
+        return self._searcher
+
+    @property
+    def recall(self) -> float | None:
+        """Recall@10 of two-stage search against exact search as measured by the build, if it was."""
+        return self._searcher.table.stats.get("recall_at_10")
 
     def search(self, queries: Sequence[str], k: int, where: Collection[str] | None = None) -> list[list[Hit]]:
         """Rank pages for a batch of queries; see :meth:`vrag_env.retrieval.base.Retriever.search`.
@@ -190,61 +290,36 @@ class LateInteractionRetriever:
             ValueError: If ``k`` is below 1, or ``where`` is a single text.
         """
         check_request(k, where)
-        pages = np.arange(len(self._page_ids))
-        if where is not None:
-            pages = pages[np.isin(self._documents[pages], list(where))] if where else pages[:0]
         asked = list(dict.fromkeys(query for query in queries if clean_query(query)))
-        if not asked or not len(pages):
+        if not asked or not len(self._searcher.table) or (where is not None and not where):
             return [[] for _ in queries]
-        scores = self.scores(self._encoder.encode_queries(asked), pages)
-        answers = {query: self._best(row, pages, k) for query, row in zip(asked, scores, strict=True)}
+        found = self._searcher.search_vectors(self._encoder.encode_queries(asked), k, where)
+        answers = dict(zip(asked, found, strict=True))
         return [list(answers.get(query, ())) for query in queries]
 
-    def scores(
-        self, queries: Sequence[npt.NDArray[np.float32]], pages: npt.NDArray[Any] | None = None
-    ) -> npt.NDArray[np.float32]:
-        """Compute MaxSim of encoded queries with pages.
+    def search_vectors(
+        self, queries: Sequence[npt.NDArray[np.floating]], k: int, where: Collection[str] | None = None
+    ) -> list[list[Hit]]:
+        """Rank pages for encoded queries; see :meth:`vrag_env.retrieval.searcher.Searcher.search_vectors`."""
+        return self._searcher.search_vectors(queries, k, where)
 
-        Args:
-            queries: One array ``(vectors, dim)`` per query.
-            pages: Places of the pages in the sorted list of page ids; by default all.
+    def scores(self, queries: Sequence[npt.NDArray[np.floating]], pages: Rows | None = None) -> Float64:
+        """Compute MaxSim of encoded queries with pages; see :meth:`vrag_env.retrieval.searcher.Searcher.scores`."""
+        return self._searcher.scores(queries, pages)
 
-        Returns:
-            Scores ``(queries, pages)``.
 
-        Raises:
-            RetrieverError: If the queries' vectors have another number of dimensions than the pages'.
-        """
-        if pages is None:
-            pages = np.arange(len(self._page_ids))
-        dim = self._vectors.shape[1]
-        if any(query.shape[1] != dim for query in queries):
-            raise RetrieverError(f"the pages' vectors have {dim} dimensions, the queries' {queries[0].shape[1]}")
-        stacked = np.concatenate(queries).astype(np.float32).T  # (dim, query vectors)
-        first = np.concatenate([[0], np.cumsum([len(query) for query in queries])[:-1]])
-        scores = np.empty((len(pages), len(queries)), dtype=np.float32)
-        for low, high in self._blocks(pages):
-            spans = [(self._starts[page], self._starts[page + 1]) for page in pages[low:high]]
-            block = np.concatenate([self._vectors[a:b] for a, b in spans]).astype(np.float32)
-            offsets = np.concatenate([[0], np.cumsum([b - a for a, b in spans])[:-1]])
-            best = np.maximum.reduceat(block @ stacked, offsets, axis=0)  # (pages, query vectors)
-            scores[low:high] = np.add.reduceat(best, first, axis=1)
-        return scores.T
-
-    def _blocks(self, pages: npt.NDArray[Any]) -> Iterator[tuple[int, int]]:
-        """Split pages into runs of about :data:`_BLOCK_VECTORS` vectors."""
-        low, vectors = 0, 0
-        for index, page in enumerate(pages):
-            vectors += self._starts[page + 1] - self._starts[page]
-            if vectors >= _BLOCK_VECTORS:
-                yield low, index + 1
-                low, vectors = index + 1, 0
-        if low < len(pages):
-            yield low, len(pages)
-
-    def _best(self, scores: npt.NDArray[np.float32], pages: npt.NDArray[Any], k: int) -> list[Hit]:
-        order = np.argsort(-scores, kind="stable")[:k]
-        return [Hit(self._page_ids[pages[index]], float(scores[index])) for index in order]
+def _table_of(corpus: Corpus, encoder: Encoder, pool_factor: int | None) -> str:
+    tables = embedding_tables(corpus)
+    if pool_factor is not None:
+        names = [table_name(encoder.name, encoder.revision, pool_factor)]
+    else:
+        plain = table_name(encoder.name, encoder.revision)
+        factors = (table.removeprefix(f"{plain}_pool") for table in tables if table.startswith(f"{plain}_pool"))
+        names = [plain, *(f"{plain}_pool{factor}" for factor in sorted(map(int, filter(str.isdecimal, factors))))]
+    name = next((name for name in names if name in tables), None)
+    if name is None:
+        raise no_embeddings(corpus, encoder.name, encoder.revision)
+    return name
 
 
 def _remedy(corpus: Corpus, name: str) -> str:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from vrag_env.errors import RewardError
 from vrag_env.rewards.rules import score_answer
 from vrag_env.rewards.text import exact_match, token_f1
 
+if TYPE_CHECKING:
+    from vrag_env.questions import Question
+
 METRICS = ("mmlongbench", "exact_match", "token_f1")
+SUCCESS_THRESHOLD = 0.5
+"""An answer counts as right from this score on."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,11 @@ class JudgeItem:
     answer: str
     references: tuple[str, ...]
     answer_format: str
+
+    @classmethod
+    def of(cls, question: Question, answer: str) -> JudgeItem:
+        """Put an answer beside its question."""
+        return cls(question.text, answer, (question.answer, *question.answer_variants), question.answer_format)
 
 
 @runtime_checkable

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING
 
 from vrag_env.actions import Invalid, Search
 from vrag_env.errors import RewardError
-from vrag_env.rewards.judges import Judge, JudgeItem, RuleJudge
+from vrag_env.rewards.factory import make_judge
+from vrag_env.rewards.judges import SUCCESS_THRESHOLD, Judge, JudgeItem, RuleJudge
 from vrag_env.rewards.terms import TERMS
 
 if TYPE_CHECKING:
     from vrag_env.episode import Episode
 
 ANSWER = "answer"
-SUCCESS_THRESHOLD = 0.5
-"""An answer counts as right from this verdict on."""
-
+Term = Callable[["Episode"], float | None]
+"""A pure function of an episode's record, in [0, 1]; ``None`` where it does not apply to the question."""
 _VRAG_WEIGHTS = {"retrieval": 0.2, ANSWER: 0.7, "pattern": 0.1}
 PRESETS: dict[str, tuple[dict[str, float], bool]] = {
     "paper": (_VRAG_WEIGHTS, False),
@@ -58,15 +59,17 @@ class Reward:
     transformations", 1999).
 
     Args:
-        weights: Weight by name of the term: ``retrieval``, ``answer``, ``pattern``, ``region``, ``cost``; not
-            negative, sum above 0 and at most 1.
+        weights: Weight by name of the term: ``retrieval``, ``answer``, ``pattern``, ``region``, ``cost`` or one
+            of ``terms``; not negative, sum above 0 and at most 1.
         judge: Judge of the term ``answer``; default :class:`~vrag_env.rewards.judges.RuleJudge`.
         gate: Whether an episode that lacks a search, an answer, or a valid action in any turn gets 0 instead
             of the weighted sum.
         shaping: Coefficient of the shaping; 0 for none.
+        terms: Terms of your own by name, called after every turn and shown in ``info["reward_terms"]``, with a
+            weight or without one.
 
     Raises:
-        RewardError: If a weight or the coefficient does not fit.
+        RewardError: If a weight, the coefficient or the name of a term does not fit.
 
     Example:
         >>> Reward({"answer": 0.9, "cost": 0.1}).weights
@@ -79,11 +82,15 @@ class Reward:
         judge: Judge | None = None,
         gate: bool = False,
         shaping: float = 0.0,
+        terms: Mapping[str, Term] | None = None,
     ) -> None:
-        self.weights = _check(weights)
+        self.terms: dict[str, Term] = {**TERMS, **_check_terms(terms or {})}
+        self.weights = _check(weights, (*self.terms, ANSWER))
         self.judge = judge if judge is not None else RuleJudge()
         if not isinstance(self.judge, Judge):
-            raise RewardError(f"judge needs a method judge(items), got {type(judge).__name__}")
+            raise RewardError(
+                f"judge needs a method judge(items), got {type(judge).__name__}; make_judge() makes one of a name"
+            )
         self.gate = gate
         if not _is_number(shaping) or shaping < 0:
             raise RewardError(f"shaping must be a finite number, 0 or more, got {shaping!r}")
@@ -124,7 +131,8 @@ class Reward:
             One record per episode, in the same order. The reward of a running episode is its shaping alone.
 
         Raises:
-            RewardError: If the judge returns another number of verdicts or a verdict outside [0, 1].
+            RewardError: If the judge returns another number of verdicts, or the judge or a term a value outside
+                [0, 1].
         """
         verdicts = self._judge(episodes)
         return [self._score(episode, verdicts.get(index, 0.0)) for index, episode in enumerate(episodes)]
@@ -132,12 +140,7 @@ class Reward:
     def _judge(self, episodes: Sequence[Episode]) -> dict[int, float]:
         """Return the verdicts by position; an episode without an answer is not judged."""
         items = {
-            index: JudgeItem(
-                question=episode.question.text,
-                answer=episode.answer,
-                references=(episode.question.answer, *episode.question.answer_variants),
-                answer_format=episode.question.answer_format,
-            )
+            index: JudgeItem.of(episode.question, episode.answer)
             for index, episode in enumerate(episodes)
             if episode.done and episode.answer is not None
         }
@@ -152,7 +155,7 @@ class Reward:
         return dict(zip(items, map(float, verdicts), strict=True))
 
     def _score(self, episode: Episode, verdict: float) -> Scored:
-        values = {name: term(episode) for name, term in TERMS.items()}
+        values = {name: _value(name, term(episode)) for name, term in self.terms.items()}
         terms = {name: value for name, value in values.items() if value is not None}
         potential = 0.0 if episode.done else terms.get("retrieval", 0.0)
         reward = self.shaping * (potential - episode.state.potential)
@@ -168,27 +171,35 @@ class Reward:
         share = sum(applicable.values()) / sum(self.weights.values())
         if share == 0:
             return 0.0
-        return sum(weight * terms[name] for name, weight in applicable.items()) / share
+        # Sums of weights such as 0.2 + 0.7 + 0.1 are off by a rounding error, which must not lead beyond 1.
+        return min(sum(weight * terms[name] for name, weight in applicable.items()) / share, 1.0)
 
     def __repr__(self) -> str:
         return f"Reward(weights={self.weights}, judge={self.judge!r}, gate={self.gate}, shaping={self.shaping})"
 
 
-def make_reward(spec: str | Mapping[str, float] | Reward) -> Reward:
+def make_reward(spec: str | Mapping[str, float] | Reward, judge: str | Judge | None = None) -> Reward:
     """Build a reward from what a user may pass to ``gym.make``.
 
     Args:
         spec: Name of a preset, weights by name of the term, or a finished reward.
+        judge: Name or object, see :func:`~vrag_env.rewards.factory.make_judge`; by default
+            :class:`~vrag_env.rewards.judges.RuleJudge`. A finished reward has its own.
 
     Raises:
-        RewardError: If it is none of these, or the name or the weights are wrong.
+        RewardError: If it is none of these, the name or the weights are wrong, or a finished reward and a judge
+            are given.
     """
     if isinstance(spec, Reward):
+        if judge is not None:
+            raise RewardError("the reward has its judge already: pass judge= to Reward(...), or weights as reward=")
         return spec
     if isinstance(spec, str):
-        return Reward.preset(spec)
+        Reward.preset(spec)  # a wrong name is reported before a model is loaded
+        return Reward.preset(spec, judge=None if judge is None else make_judge(judge))
     if isinstance(spec, Mapping):
-        return Reward(spec)
+        Reward(spec)
+        return Reward(spec, judge=None if judge is None else make_judge(judge))
     raise RewardError(
         f"a reward is one of {', '.join(PRESETS)}, a mapping of weights, or a Reward; got {type(spec).__name__}"
     )
@@ -202,11 +213,29 @@ def _passes_gate(episode: Episode) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    # Real takes in the numbers of NumPy, and bool.
+    return isinstance(value, Real) and value is not True and value is not False and math.isfinite(value)
 
 
-def _check(weights: Mapping[str, float]) -> dict[str, float]:
-    known = (*TERMS, ANSWER)
+def _value(name: str, value: object) -> float | None:
+    """Check what a term says."""
+    if value is None:
+        return None
+    if not isinstance(value, Real) or not _is_number(value) or not 0 <= float(value) <= 1:
+        raise RewardError(f"the reward term {name!r} returned {value!r}: a term is a number from 0 to 1, or None")
+    return float(value)
+
+
+def _check_terms(terms: Mapping[str, Term]) -> dict[str, Term]:
+    for name, term in terms.items():
+        if name in TERMS or name == ANSWER or not isinstance(name, str) or not name.strip():
+            raise RewardError(f"a term of your own needs a name of its own, got {name!r}")
+        if not callable(term):
+            raise RewardError(f"the reward term {name!r} must be a function of an Episode, got {type(term).__name__}")
+    return dict(terms)
+
+
+def _check(weights: Mapping[str, float], known: Sequence[str]) -> dict[str, float]:
     for name, weight in weights.items():
         if name not in known:
             raise RewardError(f"unknown reward term {name!r}: choose from {', '.join(known)}")

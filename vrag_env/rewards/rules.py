@@ -123,11 +123,13 @@ def _score_written(written: str, references: Sequence[str], answer_format: str, 
     answer = unify(written)
     if not any(character.isalnum() for character in answer):
         return float(bool(answer) and answer in map(unify, references))
+    longest = max(map(len, references), default=0)
+    if len(answer) > 2 * longest + 200:
+        return 0.0  # ANLS is 0 beyond twice the length; the rest is room for numbers, units and quotes
     if any(clean(answer) == clean(reference) for reference in references):
         return 1.0
-    longest = max(map(len, references), default=0)
-    if len(answer) > 2 * longest + 200 or _starts_with_denial(answer):
-        return 0.0  # ANLS is 0 beyond twice the length; the rest is room for numbers, units and quotes
+    if _starts_with_denial(answer):
+        return 0.0
     if answer_format == "List":
         return max((_score_list(written, reference, question) for reference in references), default=0.0)
     return max((_score(answer, unify(reference), answer_format, question) for reference in references), default=0.0)

@@ -118,3 +118,12 @@ def test_a_page_of_endless_text_is_refused(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(pdf_module, "MAX_PAGE_CHARS", 50)
     with pytest.raises(IngestError, match=r"page 2: too long: 6\d characters, at most 50"):
         read(path)
+
+
+def test_bulk_and_single_reading_of_the_text_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Where the bulk text does not fit character by character, each is asked for alone: the same comes out.
+    path = write_pdf(tmp_path / "a.pdf", ["Annual docu-\nmentation of sales\nTotal 42"])
+    (bulk,) = read(path)
+    monkeypatch.setattr(pdf_module.pdfium_c, "FPDFText_GetText", lambda *_: 1)
+    (single,) = read(path)
+    assert single.words == bulk.words and single.text == bulk.text

@@ -19,6 +19,7 @@ from vrag_env.retrieval import LateInteractionEncoder, LateInteractionRetriever,
 from vrag_env.retrieval import late_interaction as module  # noqa: E402
 from vrag_env.retrieval.encoder import family_of, weights_revision  # noqa: E402
 from vrag_env.retrieval.late_interaction import build_embeddings, table_name  # noqa: E402
+from vrag_env.retrieval.packing import unpack  # noqa: E402
 
 DOCUMENTS = {"b.pdf": ["one"] * 5, "a's.pdf": ["two"] * 6}
 QUERIES = ["which chart shows dogs", "revenue", "the region of the year 2021 and its cats"]
@@ -36,7 +37,7 @@ def one_thread() -> Any:
 def encoder(request: pytest.FixtureRequest) -> LateInteractionEncoder:
     build: Callable[[], tuple[Any, Any]] = request.param
     model, processor = build()
-    return LateInteractionEncoder(model, processor, name=f"tests/{build.__name__}", batch_size=3)
+    return LateInteractionEncoder(model, processor, name=f"tests/{build.__name__}", batch_pixels=3 * 112 * 112)
 
 
 @pytest.fixture
@@ -72,29 +73,17 @@ def test_scores_on_the_stored_vectors_are_exact(corpus: Corpus, encoder: LateInt
     np.testing.assert_allclose(retriever.scores(queries), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_blocks_do_not_change_scores(
-    corpus: Corpus, encoder: LateInteractionEncoder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    retriever = LateInteractionRetriever(corpus, encoder)
-    queries = encoder.encode_queries(QUERIES)
-    whole = retriever.scores(queries)
-    for size in (1, 40, 60):
-        monkeypatch.setattr(module, "_BLOCK_VECTORS", size)
-        np.testing.assert_allclose(retriever.scores(queries), whole, rtol=1e-5)
-    np.testing.assert_allclose(retriever.scores(queries, np.array([3, 7])), whole[:, [3, 7]], rtol=1e-5)
-
-
 def test_maxsim_by_hand(tmp_path: Path, encoder: LateInteractionEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
     corpus = make_corpus(tmp_path / "c", {"x.pdf": ["a", "b"]})
     vectors = [np.array([[1, 0], [0.5, 0.5]], np.float16), np.array([[-1, -0.25]], np.float16)]
-    monkeypatch.setattr(encoder, "encode_images", lambda images: vectors)
+    monkeypatch.setattr(encoder, "encode_pages", lambda corpus, page_ids: vectors)
     build_embeddings(corpus, encoder, progress=False)
     retriever = LateInteractionRetriever(corpus, encoder)
     queries = [np.array([[1, 0], [0, 1]], np.float32), np.array([[0, 2]], np.float32)]
     # Page 1: max(1, .5) + max(0, .5) = 1.5 and max(0, 1) = 1; page 2 has one vector: -1 - .25 and -.5,
     # which stay negative: nothing is padded with zeros.
     assert retriever.scores(queries).tolist() == [[1.5, -1.25], [1.0, -0.5]]
-    with pytest.raises(RetrieverError, match="2 dimensions, the queries' 3"):
+    with pytest.raises(RetrieverError, match=r"2 dimensions, the query's 3"):
         retriever.scores([np.ones((1, 3), np.float32)])
 
 
@@ -119,7 +108,7 @@ def test_ties_are_broken_by_page_id(
     tmp_path: Path, encoder: LateInteractionEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     corpus = make_corpus(tmp_path / "c", {"x.pdf": ["same"] * 11})
-    monkeypatch.setattr(encoder, "encode_images", lambda images: [np.ones((3, 128), np.float16)] * len(images))
+    monkeypatch.setattr(encoder, "encode_pages", lambda _, ids: [np.ones((3, 128), np.float16)] * len(ids))
     build_embeddings(corpus, encoder, progress=False)
     hits = LateInteractionRetriever(corpus, encoder).search(["dogs"], 4)[0]
     assert [hit.page_id for hit in hits] == ["x.pdf#1", "x.pdf#10", "x.pdf#11", "x.pdf#2"]
@@ -139,16 +128,17 @@ def test_building_goes_on_where_it_was(
 ) -> None:
     corpus = make_corpus(tmp_path / "c", DOCUMENTS)
     monkeypatch.setattr(module, "_COMMIT_PAGES", 4)
-    encode = encoder.encode_images
+    monkeypatch.setattr(module, "_ENCODE_PAGES", 4)
+    encode = encoder.encode_pages
     calls: list[int] = []
 
-    def dies_at_the_third(images: Any) -> Any:
-        calls.append(len(images))
+    def dies_at_the_third(corpus: Corpus, page_ids: Any) -> Any:
+        calls.append(len(page_ids))
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return encode(images)
+        return encode(corpus, page_ids)
 
-    monkeypatch.setattr(encoder, "encode_images", dies_at_the_third)
+    monkeypatch.setattr(encoder, "encode_pages", dies_at_the_third)
     with pytest.raises(KeyboardInterrupt):
         build_embeddings(corpus, encoder, progress=False)
     with pytest.raises(RetrieverError, match=r"3 of 11 pages .* have no embeddings .* --encoder tests/tiny"):
@@ -171,11 +161,12 @@ def test_changed_pages_are_encoded_again(corpus: Corpus, encoder: LateInteractio
 
 def test_vectors_are_kept_as_float16(corpus: Corpus, encoder: LateInteractionEncoder) -> None:
     table = corpus.database.open_table(table_name(encoder.name, encoder.revision))
-    assert str(table.schema.field("vectors").type) == ("list<item: fixed_size_list<item: halffloat>[128]>")
     row = table.search().where("page_id = 'b.pdf#2'").to_arrow().to_pylist()[0]
     (expected,) = encoder.encode_images([corpus.image("b.pdf#2")])
     assert row["n"] == len(expected)
-    np.testing.assert_allclose(np.array(row["vectors"], np.float32), expected.astype(np.float32), atol=2e-3)
+    stored = unpack(row["vectors"], 128)
+    assert stored.dtype == np.float16
+    np.testing.assert_allclose(stored.astype(np.float32), expected.astype(np.float32), atol=2e-3)
 
 
 def test_another_model_is_an_error_that_says_what_is_there(corpus: Corpus) -> None:
@@ -217,7 +208,7 @@ def test_load_from_a_directory(tmp_path: Path, corpus: Corpus, encoder: LateInte
 def test_load_of_something_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     (tmp_path / "config.json").write_text('{"architectures": ["BertModel"]}')
-    with pytest.raises(RetrieverError, match="no late-interaction model"):
+    with pytest.raises(RetrieverError, match="no page-image model"):
         LateInteractionEncoder.load(str(tmp_path))
     (tmp_path / "colqwen2").mkdir()
     with pytest.raises(RetrieverError, match=r"could not load .* as ColQwen2"):

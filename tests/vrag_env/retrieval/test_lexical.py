@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from retrieval_pages import make_corpus
 
 from vrag_env.corpus import Corpus
+from vrag_env.corpus.lock import CorpusBusyError
 from vrag_env.retrieval import Hit, LexicalRetriever, Retriever
+from vrag_env.retrieval.lexical import MEMORY_PAGES
 
 DOCUMENTS = {
     "cats.pdf": ["cats and dogs", "cats cats cats", "a chart of revenue by region"],
@@ -25,9 +27,9 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     return make_corpus(tmp_path_factory.mktemp("lexical") / "corpus", DOCUMENTS)
 
 
-@pytest.fixture(scope="module")
-def retriever(corpus: Corpus) -> LexicalRetriever:
-    return LexicalRetriever(corpus)
+@pytest.fixture(scope="module", params=[MEMORY_PAGES, 0], ids=["memory", "LanceDB"])
+def retriever(request: pytest.FixtureRequest, corpus: Corpus) -> LexicalRetriever:
+    return LexicalRetriever(corpus, memory_pages=request.param)
 
 
 def ids(hits: list[Hit]) -> list[str]:
@@ -49,7 +51,9 @@ def test_score_is_bm25_by_hand(tmp_path: Path) -> None:
         return 2 * math.log(1 + 1.5 / 2.5) * count * 2.2 / (count + 1.2 * (0.25 + 0.75 * length / 3))
 
     expected = {"x.pdf#1": score(1, 2), "x.pdf#2": score(2, 4)}
-    assert {hit.page_id: hit.score for hit in hits} == pytest.approx(expected, rel=0.02)
+    assert {hit.page_id: hit.score for hit in hits} == pytest.approx(expected, rel=1e-6)
+    by_index = LexicalRetriever(corpus, memory_pages=0).search(["apple"], 5)[0]
+    assert {hit.page_id: hit.score for hit in by_index} == pytest.approx(expected, rel=0.02)
 
 
 @pytest.mark.parametrize(
@@ -170,12 +174,31 @@ def test_scores_depend_on_the_pages_and_not_on_their_history(tmp_path: Path) -> 
     assert LexicalRetriever(Corpus.open(winding.path)).search(queries, 20) == expected
 
 
-def test_pages_added_later_are_found(tmp_path: Path) -> None:
+@pytest.mark.parametrize("memory_pages", [MEMORY_PAGES, 0])
+def test_pages_added_later_are_found(tmp_path: Path, memory_pages: int) -> None:
     corpus = make_corpus(tmp_path / "c", {"a.pdf": ["alpha"]})
-    retriever = LexicalRetriever(corpus)
+    retriever = LexicalRetriever(corpus, memory_pages=memory_pages)
     make_corpus(tmp_path / "c", {"b.pdf": ["beta"]})
     assert retriever.search(["beta"], 3) == [[]]  # the open corpus is a snapshot
-    assert ids(LexicalRetriever(Corpus.open(corpus.path)).search(["beta"], 3)[0]) == ["b.pdf#1"]
+    fresh = LexicalRetriever(Corpus.open(corpus.path), memory_pages=memory_pages)
+    assert ids(fresh.search(["beta"], 3)[0]) == ["b.pdf#1"]
+
+
+def test_what_the_corpus_itself_adds_and_removes_shows_at_once(tmp_path: Path) -> None:
+    corpus = make_corpus(tmp_path / "c", {"a.pdf": ["alpha"], "b.pdf": ["beta"]})
+    retriever = LexicalRetriever(corpus)
+    assert ids(retriever.search(["beta"], 3)[0]) == ["b.pdf#1"]
+    corpus.remove("b.pdf")
+    assert retriever.search(["beta"], 3) == [[]]
+    assert ids(retriever.search(["alpha"], 3)[0]) == ["a.pdf#1"]
+
+
+def test_a_corpus_without_an_index_is_searched_while_another_writes(tmp_path: Path) -> None:
+    corpus = make_corpus(tmp_path / "c", {"a.pdf": ["alpha"]})
+    with Corpus.open(corpus.path).writing():
+        assert ids(LexicalRetriever(corpus).search(["alpha"], 3)[0]) == ["a.pdf#1"]
+        with pytest.raises(CorpusBusyError):
+            LexicalRetriever(corpus, memory_pages=0)
 
 
 def test_a_reader_works_while_another_writes(tmp_path: Path) -> None:
@@ -183,5 +206,6 @@ def test_a_reader_works_while_another_writes(tmp_path: Path) -> None:
     corpus.ensure_text_index()
     make_corpus(tmp_path / "c", {"b.pdf": ["beta alpha"]})  # not in the index yet
     with Corpus.open(corpus.path).writing():
-        retriever = LexicalRetriever(Corpus.open(corpus.path))
-        assert set(ids(retriever.search(["alpha"], 3)[0])) == {"a.pdf#1", "b.pdf#1"}
+        for memory_pages in (MEMORY_PAGES, 0):
+            retriever = LexicalRetriever(Corpus.open(corpus.path), memory_pages=memory_pages)
+            assert set(ids(retriever.search(["alpha"], 3)[0])) == {"a.pdf#1", "b.pdf#1"}

@@ -35,10 +35,24 @@ def _train_bpe(specials: list[str]) -> Tokenizer:
 
 def tiny_colqwen2_5(seed: int = 0) -> tuple[Any, Any]:
     """A ColQwen2_5 of some 100 thousand parameters and its processor."""
+    return _tiny_qwen("ColQwen2_5", "ColQwen2_5_Processor", seed)
+
+
+def tiny_colqwen2(seed: int = 0) -> tuple[Any, Any]:
+    """A ColQwen2 of some 100 thousand parameters and its processor."""
+    return _tiny_qwen("ColQwen2", "ColQwen2Processor", seed)
+
+
+def tiny_biqwen2_5(seed: int = 0) -> tuple[Any, Any]:
+    """A BiQwen2_5, which gives one vector per page and query, and its processor."""
+    return _tiny_qwen("BiQwen2_5", "BiQwen2_5_Processor", seed)
+
+
+def _tiny_qwen(model_class: str, processor_class: str, seed: int) -> tuple[Any, Any]:
     import json
 
-    from colpali_engine.models import ColQwen2_5, ColQwen2_5_Processor
-    from transformers import Qwen2_5_VLConfig, Qwen2VLImageProcessor, Qwen2VLVideoProcessor
+    import colpali_engine.models
+    from transformers import Qwen2_5_VLConfig, Qwen2VLConfig, Qwen2VLImageProcessor, Qwen2VLVideoProcessor
 
     bpe = json.loads(_train_bpe([]).to_str())["model"]
     merges = [tuple(pair) for pair in bpe["merges"]]
@@ -52,14 +66,27 @@ def tiny_colqwen2_5(seed: int = 0) -> tuple[Any, Any]:
     )
     sizes = {"shortest_edge": 28 * 28, "longest_edge": 64 * 28 * 28}
     shape = {"patch_size": 14, "temporal_patch_size": 2, "merge_size": 2}
-    processor = ColQwen2_5_Processor(
+    processor = getattr(colpali_engine.models, processor_class)(
         image_processor=Qwen2VLImageProcessor(size=sizes, **shape),
         tokenizer=tokenizer,
         video_processor=Qwen2VLVideoProcessor(**shape),
     )
     names = {"image_token_id": "<|image_pad|>", "video_token_id": "<|video_pad|>"}
     names |= {"vision_start_token_id": "<|vision_start|>", "vision_end_token_id": "<|vision_end|>"}
-    config = Qwen2_5_VLConfig(
+    vision = {
+        "depth": 2,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_heads": 2,
+        "out_hidden_size": 32,
+        "patch_size": 14,
+        "window_size": 112,
+        "fullatt_block_indexes": [1],
+        "initializer_range": 0.3,
+    }
+    if "2_5" not in model_class:
+        vision = {"depth": 2, "embed_dim": 32, "hidden_size": 32, "mlp_ratio": 2, "num_heads": 2, "patch_size": 14}
+    config = (Qwen2_5_VLConfig if "2_5" in model_class else Qwen2VLConfig)(
         text_config={
             "vocab_size": len(tokenizer),
             "hidden_size": 32,
@@ -72,27 +99,26 @@ def tiny_colqwen2_5(seed: int = 0) -> tuple[Any, Any]:
             "bos_token_id": None,
             "pad_token_id": tokenizer.pad_token_id,
         },
-        vision_config={
-            "depth": 2,
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_heads": 2,
-            "out_hidden_size": 32,
-            "patch_size": 14,
-            "window_size": 112,
-            "fullatt_block_indexes": [1],
-            "initializer_range": 0.3,
-        },
+        vision_config=vision,
         initializer_range=0.3,
         **{key: tokenizer.convert_tokens_to_ids(token) for key, token in names.items()},
     )
     torch.manual_seed(seed)
-    return ColQwen2_5(config).eval(), processor
+    return getattr(colpali_engine.models, model_class)(config).eval(), processor
 
 
 def tiny_colmodernvbert(seed: int = 0) -> tuple[Any, Any]:
     """A ColModernVBert of some 100 thousand parameters and its processor."""
-    from colpali_engine.models import ColModernVBert, ColModernVBertProcessor
+    return _tiny_modernvbert("Col", seed)
+
+
+def tiny_bimodernvbert(seed: int = 0) -> tuple[Any, Any]:
+    """A BiModernVBert, which gives one vector per page and query, and its processor."""
+    return _tiny_modernvbert("Bi", seed)
+
+
+def _tiny_modernvbert(kind: str, seed: int) -> tuple[Any, Any]:
+    import colpali_engine.models
     from transformers import Idefics3ImageProcessor, ModernVBertConfig
 
     specials = ["<pad>", "<unk>", "<|begin_of_text|>", "<global-img>"]
@@ -102,7 +128,9 @@ def tiny_colmodernvbert(seed: int = 0) -> tuple[Any, Any]:
         size={"longest_edge": 64}, max_image_size={"longest_edge": 32}, do_image_splitting=True
     )
     # 32 pixels in patches of 8 make 16, and a shuffle by 2 leaves 4 tokens per tile
-    processor = ColModernVBertProcessor(image_processor, tokenizer, image_seq_len=4)
+    processor = getattr(colpali_engine.models, f"{kind}ModernVBertProcessor")(
+        image_processor, tokenizer, image_seq_len=4
+    )
     config = ModernVBertConfig(
         text_config={
             "model_type": "modernbert",
@@ -128,4 +156,4 @@ def tiny_colmodernvbert(seed: int = 0) -> tuple[Any, Any]:
         initializer_range=0.3,
     )
     torch.manual_seed(seed)
-    return ColModernVBert(config).eval(), processor
+    return getattr(colpali_engine.models, f"{kind}ModernVBert")(config).eval(), processor

@@ -4,7 +4,10 @@ import pickle
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from vrag_env.episode import Episode, StepResult, Text, step_many
 from vrag_env.errors import RewardError
@@ -201,6 +204,76 @@ def test_make_reward() -> None:
         make_reward("papers")
     with pytest.raises(RewardError, match="list"):
         make_reward([0.5])  # type: ignore[arg-type]  # the mistake under test
+
+
+def test_make_reward_with_a_judge() -> None:
+    judge = RuleJudge("token_f1")
+    assert make_reward("paper", judge).judge is judge
+    assert make_reward({"answer": 1.0}, "exact_match").judge.metric == "exact_match"  # type: ignore[attr-defined]  # a RuleJudge
+    with pytest.raises(RewardError, match="has its judge"):
+        make_reward(Reward.preset("paper"), "rule")
+    with pytest.raises(RewardError, match="unknown judge 'gpt'"):
+        make_reward("paper", "gpt")
+    with pytest.raises(RewardError, match="unknown reward preset"):
+        make_reward("papers", "local:/nowhere")  # before a model would be loaded
+
+
+def test_terms_of_your_own(new_episode: MakeEpisode) -> None:
+    seen: list[int] = []
+
+    def brevity(episode: Episode) -> float:
+        seen.append(len(episode.turns))
+        return np.float32(1 / len(episode.turns))  # type: ignore[return-value]  # numbers of NumPy are numbers
+
+    reward = Reward({"answer": 0.5, "brevity": 0.5}, terms={"brevity": brevity, "never": lambda episode: None})
+    results = play(new_episode(reward), SEARCH, ANSWER)
+    assert results[-1].reward == 0.5 + 0.5 * 0.5
+    assert results[0].info["reward_terms"]["brevity"] == 1.0 and results[0].reward == 0.0
+    assert "never" not in results[-1].info["reward_terms"]
+    assert type(results[-1].info["reward_terms"]["brevity"]) is float
+    assert seen == [1, 2]
+    assert list(Reward({"answer": 1.0}).terms) == ["retrieval", "pattern", "region", "cost"]  # nothing leaks over
+
+
+@pytest.mark.parametrize("value", [1.0001, -0.1, float("nan"), float("inf"), True, "1", np.bool_(True), [0.5]])
+def test_a_term_outside_its_range_is_named_at_its_first_use(new_episode: MakeEpisode, value: Any) -> None:
+    episode = new_episode(Reward({"answer": 1.0}, terms={"mine": lambda _: value}))
+    with pytest.raises(RewardError, match=r"'mine' returned .*from 0 to 1"):
+        episode.step_text(SEARCH)
+    assert episode.turns == ()  # the step was not taken
+
+
+@pytest.mark.parametrize(
+    ("terms", "message"),
+    [
+        ({"retrieval": lambda _: 1.0}, "'retrieval'"),
+        ({"answer": lambda _: 1.0}, "'answer'"),
+        ({"": lambda _: 1.0}, "a name of its own"),
+        ({3: lambda _: 1.0}, "a name of its own"),
+        ({"mine": 1.0}, "'mine' must be a function"),
+    ],
+)
+def test_bad_terms(terms: dict[Any, Any], message: str) -> None:
+    with pytest.raises(RewardError, match=message):
+        Reward({"answer": 1.0}, terms=terms)
+    with pytest.raises(RewardError, match="unknown reward term 'mine'"):
+        Reward({"mine": 1.0})
+
+
+weights = st.dictionaries(st.sampled_from(["answer", "retrieval", "pattern", "region", "cost"]), st.floats(0, 1))
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(weights, st.booleans())
+def test_no_weights_lead_beyond_one(new_episode: MakeEpisode, weights: dict[str, float], gold: bool) -> None:
+    total = sum(weights.values())
+    if not 0 < total <= 1:
+        with pytest.raises(RewardError):
+            Reward(weights)
+        weights = {name: weight / total for name, weight in weights.items() if total} or {"answer": 1.0}
+    fields = {} if gold else {"gold_pages": (), "evidence": ()}
+    episode = new_episode(Reward(weights), **fields)
+    assert 0 <= play(episode, SEARCH, CROP, ANSWER)[-1].reward <= 1
 
 
 def test_presets_are_not_shared_and_can_be_sent_to_other_processes() -> None:
