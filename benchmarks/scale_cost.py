@@ -121,7 +121,7 @@ def main(
         "benchmarks/results/scale.json"
     ),
     pages: Annotated[int, typer.Option(help="Pages of the corpus.")] = 100_000_000,
-    bytes_per_page: Annotated[int, typer.Option(help="Of the table of embeddings (retrieval_speed.py).")] = 188_000,
+    bytes_per_page: Annotated[int, typer.Option(help="Of the table of embeddings (retrieval_speed.py).")] = 122_000,
     candidates: Annotated[int, typer.Option(help="Pages read in full per query.")] = 200,
     shard_pages: Annotated[int, typer.Option(help="Pages of one index.")] = 1_000_000,
     gb_month: Annotated[float, typer.Option(help="Object storage, $ per GB and month.")] = 0.023,

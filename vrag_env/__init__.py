@@ -3,8 +3,8 @@
 >>> import gymnasium as gym, vrag_env
 >>> env = gym.make("VRAG-v0")  # doctest: +SKIP
 
-Importing this package registers ``VRAG-v0`` and imports neither torch nor LanceDB; the public names below are
-loaded when they are first used.
+Importing this package registers ``VRAG-v0``, ``VRAG-Discrete-v0`` and ``VRAG-MultiDiscrete-v0``, and imports
+neither torch nor LanceDB; the public names below are loaded when they are first used.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import gymnasium
 if TYPE_CHECKING:
     from vrag_env.actions import Answer, Crop, Invalid, Search
     from vrag_env.corpus import Corpus
+    from vrag_env.discrete import DiscreteVRAGEnv, MultiDiscreteVRAGEnv
     from vrag_env.env import VRAGEnv
     from vrag_env.episode import Episode, EpisodeConfig, StepResult, step_many
     from vrag_env.questions import Question, load_questions
@@ -29,9 +30,11 @@ _HOME = {
     "Answer": "actions",
     "Corpus": "corpus",
     "Crop": "actions",
+    "DiscreteVRAGEnv": "discrete",
     "Episode": "episode",
     "EpisodeConfig": "episode",
     "Invalid": "actions",
+    "MultiDiscreteVRAGEnv": "discrete",
     "Question": "questions",
     "Reward": "rewards",
     "Search": "actions",
@@ -46,9 +49,11 @@ __all__ = [
     "Answer",
     "Corpus",
     "Crop",
+    "DiscreteVRAGEnv",
     "Episode",
     "EpisodeConfig",
     "Invalid",
+    "MultiDiscreteVRAGEnv",
     "Question",
     "Reward",
     "Search",
@@ -74,3 +79,5 @@ gymnasium.register(
     entry_point="vrag_env.env:VRAGEnv",
     vector_entry_point="vrag_env.vector:VRAGVectorEnv",
 )
+gymnasium.register(id="VRAG-Discrete-v0", entry_point="vrag_env.discrete:DiscreteVRAGEnv")
+gymnasium.register(id="VRAG-MultiDiscrete-v0", entry_point="vrag_env.discrete:MultiDiscreteVRAGEnv")

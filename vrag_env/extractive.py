@@ -45,9 +45,17 @@ def words_of(text: str) -> list[str]:
     return _WORD.findall(text)
 
 
-class _Candidate(NamedTuple):
+class Span(NamedTuple):
+    """A few words of a page that could be an answer.
+
+    Attributes:
+        text: The words, without the marks around them.
+        first: Place of its first word among the words of the page.
+        last: Place of its last word.
+    """
+
     text: str
-    first: int  # places of its words on the page
+    first: int
     last: int
 
 
@@ -67,22 +75,46 @@ def find_answer(question: str, words: Sequence[Word]) -> str:
         The answer, two answers with a comma where two are asked for, or nothing.
     """
     words = words[:MAX_WORDS]
+    if not _places(question, words):
+        return ""
+    if asks_yes_or_no(question):
+        return "Yes"
+    wanted = rank_spans(question, words)[: 2 if _ASKS_TWO.search(question.lower()) else 1]
+    return ", ".join(span.text for span in sorted(wanted, key=lambda span: span.first))
+
+
+def rank_spans(question: str, words: Sequence[Word]) -> list[Span]:
+    """Return the words of a page that could be the answer, the most likely first, as :func:`find_answer` ranks them.
+
+    Args:
+        question: The question.
+        words: The words of the page, or of a part of it, with their boxes, in reading order.
+
+    Returns:
+        All spans of the kind that is asked for, those that score the same in reading order.
+    """
+    words = words[:MAX_WORDS]
+    places = _places(question, words)
+    weights = {part: len(found) ** -0.5 for part, found in places.items()}
+    for name in map(_content, _NAME.findall(question)):
+        weights.update({part: weights[part] / len(name) for part in name & weights.keys()})
+    found = _candidates(question.lower(), words, _content(question))
+    return sorted(found, key=lambda span: -_score(span, words, places, weights))
+
+
+def asks_yes_or_no(question: str) -> bool:
+    """Tell whether a question is one that is answered with yes or no."""
+    return _YES_NO.match(question.lower()) is not None
+
+
+def _places(question: str, words: Sequence[Word]) -> dict[str, list[int]]:
+    """Return where on a page the content words of a question stand."""
     asked = _content(question)
     places: dict[str, list[int]] = {}
     for index, word in enumerate(words):
         for part in sorted(_content(word.text) & asked):
             places.setdefault(part, []).append(index)
-    if not places:
-        return ""
-    if _YES_NO.match(question.lower()):
-        return "Yes"
-    weights = {part: len(found) ** -0.5 for part, found in places.items()}
-    for name in map(_content, _NAME.findall(question)):
-        weights.update({part: weights[part] / len(name) for part in name & weights.keys()})
-    found = _candidates(question.lower(), words, asked)
-    best = sorted(found, key=lambda candidate: -_score(candidate, words, places, weights))
-    wanted = best[: 2 if _ASKS_TWO.search(question.lower()) else 1]
-    return ", ".join(candidate.text for candidate in sorted(wanted, key=lambda candidate: candidate.first))
+    return places
 
 
 def _content(text: str) -> set[str]:
@@ -91,11 +123,11 @@ def _content(text: str) -> set[str]:
     return {word[:-1] if len(word) > 3 and word.endswith("s") else word for word in found}
 
 
-def _candidates(question: str, words: Sequence[Word], asked: set[str]) -> list[_Candidate]:
+def _candidates(question: str, words: Sequence[Word], asked: set[str]) -> list[Span]:
     """Return what on a page is of the kind that a question asks for and not in the question."""
     bare = [word.text.strip(_MARKS) for word in words]
     numbers = [
-        _Candidate(match[1], index, index)
+        Span(match[1], index, index)
         for index, text in enumerate(bare)
         if (match := _NUMBER.fullmatch(text)) and text not in asked
         if index == 0 or bare[index - 1].lower() not in _CAPTIONS
@@ -108,13 +140,13 @@ def _candidates(question: str, words: Sequence[Word], asked: set[str]) -> list[_
     # A capital, a digit or a mark inside it makes a name; a word that is everywhere on the page is none.
     common = Counter(bare)
     named = [ok and not (t.islower() and t.isalpha()) and common[t] <= 5 for ok, t in zip(free, bare, strict=True)]
-    runs: list[_Candidate] = []
+    runs: list[Span] = []
     for index in (index for index, ok in enumerate(named if any(named) else free) if ok):
-        last = runs[-1] if runs else _Candidate("", -2, -2)
+        last = runs[-1] if runs else Span("", -2, -2)
         if last.last == index - 1 and index - last.first < _MAX_PHRASE and _adjacent(words[index - 1], words[index]):
-            runs[-1] = _Candidate(f"{last.text} {bare[index]}", last.first, index)
+            runs[-1] = Span(f"{last.text} {bare[index]}", last.first, index)
         else:
-            runs.append(_Candidate(bare[index], index, index))
+            runs.append(Span(bare[index], index, index))
     return runs or numbers
 
 
@@ -126,7 +158,7 @@ def _adjacent(before: Word, word: Word) -> bool:
 
 
 def _score(
-    candidate: _Candidate, words: Sequence[Word], places: Mapping[str, list[int]], weights: Mapping[str, float]
+    candidate: Span, words: Sequence[Word], places: Mapping[str, list[int]], weights: Mapping[str, float]
 ) -> float:
     """Score a candidate as :func:`find_answer` says; distances are in its own heights, the page taken as square."""
     left, top, right, bottom = words[candidate.first].box

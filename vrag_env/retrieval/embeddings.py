@@ -195,9 +195,17 @@ class EmbeddingTable:
         dim: Dimensions of a vector.
         pooled_vectors: Pooled vectors per page.
         encoder: Name of the encoder.
+
+    Raises:
+        RetrieverError: If the table has other columns, since another version of this package wrote it.
     """
 
     def __init__(self, table: lancedb.table.Table, keep: dict[str, str] | None = None) -> None:
+        if not is_current(table):
+            raise RetrieverError(
+                f"the embeddings {table.name} were written by another version of this package: build them again with "
+                "vrag index PATH... --corpus DIRECTORY --encoder NAME"
+            )
         self._table = table
         self.name: str = table.name
         self.version: int = table.version
@@ -294,6 +302,16 @@ class EmbeddingTable:
                 kept = sorted_ids[places] == ids
                 codes[known[places[kept]]] = batch["pooled"].flatten().to_numpy().reshape(len(ids), -1)[kept]
         return codes.reshape(-1, self.pooled_vectors, self.dim), self._scales
+
+
+def is_current(table: lancedb.table.Table) -> bool:
+    """Whether a table has the columns of :func:`schema`; earlier versions of this package had others."""
+    metadata = table.schema.metadata or {}
+    if not {ENCODER_KEY, _DIM_KEY} <= metadata.keys() or "pooled" not in table.schema.names:
+        return False
+    dim = int(metadata[_DIM_KEY])
+    expected = schema(metadata[ENCODER_KEY].decode(), dim, table.schema.field("pooled").type.list_size // dim)
+    return bool(table.schema.equals(expected))
 
 
 def write_stats(table: lancedb.table.Table, stats: dict[str, Any]) -> None:

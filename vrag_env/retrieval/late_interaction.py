@@ -29,6 +29,7 @@ from vrag_env.retrieval.embeddings import (
     POOLED_VECTORS,
     EmbeddingTable,
     PageVectors,
+    is_current,
     record_batch,
     schema,
     slug,
@@ -150,6 +151,9 @@ class _Build:
         if self._name not in embedding_tables(self._corpus):
             return None, set(), False
         table = self._corpus.database.open_table(self._name)
+        if not is_current(table):
+            self._corpus.database.drop_table(self._name)
+            return None, set(), False
         stored = table.search().select(["page_id", "content_hash"]).limit(None).to_arrow().to_pydict()
         pairs = list(zip(stored["page_id"], stored["content_hash"], strict=True))
         have = {page_id for page_id, content_hash in pairs if hashes.get(page_id) == content_hash}
@@ -174,6 +178,7 @@ class _Build:
                 pages = zip(ids, former.documents[rows], former.take(rows), strict=True)
                 yield record_batch(name, [PageVectors(page, doc, hashes[page], v) for page, doc, v in pages], count)
 
+        # Read by LanceDB's own threads while it writes: its event loop, which the reading needs, stays free.
         reader = pa.RecordBatchReader.from_batches(schema(name, former.dim, count), batches())
         return corpus.database.create_table(self._name, reader, mode="overwrite")
 

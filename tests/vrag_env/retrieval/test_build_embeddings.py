@@ -164,6 +164,17 @@ def test_an_empty_corpus(tmp_path: Path) -> None:
         LateInteractionRetriever(corpus, SeededEncoder())
 
 
+def test_embeddings_of_another_version_are_an_error_and_made_anew(tmp_path: Path) -> None:
+    corpus, encoder = seeded_corpus(tmp_path / "c", 10), SeededEncoder()
+    build_embeddings(corpus, encoder, progress=False)
+    rows = corpus.open_side_table(TABLE).to_arrow().drop_columns(["norm"])
+    corpus.database.create_table(TABLE, rows, mode="overwrite")
+    with pytest.raises(RetrieverError, match="written by another version of this package: build them again"):
+        LateInteractionRetriever(corpus, encoder)
+    assert build_embeddings(corpus, encoder, progress=False) == 10
+    assert len(LateInteractionRetriever(corpus, encoder).search(["doc0.pdf#1"], 99)[0]) == 10
+
+
 def test_two_builders_at_once(tmp_path: Path) -> None:
     corpus = seeded_corpus(tmp_path / "c", 10)
     build_embeddings(corpus, SeededEncoder(), progress=False)
@@ -185,7 +196,7 @@ BUILDER = textwrap.dedent("""
         def encode_pages(self, corpus, page_ids):
             if not self.encoded:
                 print("started", flush=True)
-            time.sleep(0.004 * len(page_ids))
+            time.sleep(0.01 * len(page_ids))
             return super().encode_pages(corpus, page_ids)
 
     build_embeddings(Corpus.open(sys.argv[1]), Slow(), progress=False)
