@@ -12,7 +12,7 @@ takes over a minute), all engines with the same number of threads:
 
 What it leaves out: encoding pages and queries by a model, and the quality of a model's embeddings.
 
-    python benchmarks/retrieval_speed.py            # under 25 minutes on two cores, 10 GiB of memory, 12 GB of disk
+    python benchmarks/retrieval_speed.py            # over half an hour on two cores, 10 GiB of memory, 12 GB of disk
     python benchmarks/retrieval_speed.py --quick    # a minute: small sizes, the same tables
 
 It needs the extras ``colvision`` and ``test``: pip install "vrag-gym[colvision,test]".
@@ -225,7 +225,7 @@ def main(
 ) -> None:
     """Measure our engine and its peers on generated pages: time, recall, memory, disk, lexical search, ingestion.
 
-    Takes up to 25 minutes on two cores, 10 GiB of memory and 12 GB of disk; --quick takes a minute.
+    Takes over half an hour on two cores, 10 GiB of memory and 12 GB of disk; --quick takes a minute.
     """
     import torch
 
