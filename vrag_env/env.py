@@ -107,8 +107,9 @@ class VRAGEnv(gymnasium.Env[Observation, str]):
     ## Rewards
 
     Named terms in [0, 1] are combined with weights and given at the end of the episode. `reward="paper"` is
-    0.2 retrieval + 0.7 answer + 0.1 pattern: the NDCG of the pages shown, the answer judged against the
-    reference, and the share of turns that follow the grammar. Other presets are `"released"` and `"outcome"`;
+    0.2 retrieval + 0.7 answer + 0.1 pattern: the NDCG of the pages shown (without gold pages: whether there was
+    a search at all), the answer judged against the reference, and the share of turns that follow the grammar.
+    Other presets are `"released"` and `"outcome"`;
     a mapping of terms to weights, or a :class:`vrag_env.rewards.Reward`, is taken as it is.
 
     ## Starting State
@@ -133,6 +134,7 @@ class VRAGEnv(gymnasium.Env[Observation, str]):
     | `turn`, `turns_left` | turns taken and left |
     | `pixels_spent`, `pixels_left` | pixels shown, and left of `episode_pixels` (`None` without a limit) |
     | `pages_shown` | ids of the distinct pages in the order shown |
+    | `evidence_recall` | share of the gold pages that were shown; no such key where the question has none |
     | `state_key` | short key of the state: question, pages shown, current view |
     | `invalid` | whether the last turn could not be executed |
     | `reward_terms` | the terms of the reward so far |

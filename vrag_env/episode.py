@@ -237,6 +237,12 @@ class Episode:
         return tuple(dict.fromkeys(view.page_id for view in self.state.views))
 
     @property
+    def evidence_recall(self) -> float | None:
+        """Share of the question's gold pages that were shown; ``None`` if it has none."""
+        gold = set(self.question.gold_pages)
+        return len(gold.intersection(self.pages_shown)) / len(gold) if gold else None
+
+    @property
     def pixels_spent(self) -> int:
         """Pixels of all images shown so far."""
         return sum(view.size[0] * view.size[1] for view in self.state.views)
@@ -430,6 +436,9 @@ class Episode:
             "reward_terms": terms,
             "is_success": state.is_success,
         }
+        # Left out where it is not defined, so that vector environments batch numbers, with a mask beside them.
+        if (recall := self.evidence_recall) is not None:
+            info["evidence_recall"] = recall
         return StepResult(blocks, reward, state.terminated, state.truncated, info)
 
 

@@ -73,7 +73,7 @@ class OraclePlayer:
     missing gold page: the question's ``oracle_query``, its text, then groups of words from the page's own
     text layer. It enlarges the evidence on the page seen last while that leaves a turn for every missing page
     (several boxes of a page together, since a page can not be seen whole again). It answers with the
-    reference, without having seen the gold pages if they can not be reached; for an unanswerable question
+    reference, without having seen the gold pages if they can not be reached; for a question without gold pages
     after one search.
 
     Args:
@@ -91,7 +91,7 @@ class OraclePlayer:
         """Return the next turn; see :meth:`Player.act`."""
         question = episode.question
         if not episode.last_turn:
-            if not question.answerable and not _has_searched(episode):
+            if not question.gold_pages and not _has_searched(episode):
                 return _search("I look for the page first.", question.text)
             missing = [page for page in dict.fromkeys(question.gold_pages) if page not in episode.pages_shown]
             turns_left = episode.config.max_turns - len(episode.turns)

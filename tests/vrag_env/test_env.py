@@ -365,7 +365,7 @@ def test_the_docstring_names_every_argument_and_key(make: Callable[..., VRAGEnv]
     for section in ("Episode End", "Information", "Arguments", "References", "Version History"):
         assert f"## {section}" in page
     env = make()
-    _, info = env.reset(seed=0)
+    _, info = env.reset(options={"question_id": "amber-revenue"})
     names = [*inspect.signature(VRAGEnv).parameters, *info, *env.observation_space]
     assert [name for name in names if f"`{name}`" not in page] == []
 

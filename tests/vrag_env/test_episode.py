@@ -269,9 +269,16 @@ def test_not_answerable_is_right_where_nothing_is_there(make_episode: MakeEpisod
     episode.step_text(search("Olive Lynx"))
     ended = episode.step_text(answer("Not answerable"))
     assert ended.info["is_success"] is True
-    assert "retrieval" not in ended.info["reward_terms"]
+    assert ended.info["reward_terms"]["retrieval"] == 1.0 and ended.reward == pytest.approx(1.0)
     other = make_episode("amber-revenue").step_text(answer("Not answerable"))
     assert other.info["is_success"] is False
+
+
+def test_the_recall_of_the_evidence(make_episode: MakeEpisode) -> None:
+    episode = make_episode("north-sum")  # two gold pages
+    found = [episode.step_text(search(query)).info["evidence_recall"] for query in ("gondola", "ambrosia", "cinnamon")]
+    assert (episode.start().info["evidence_recall"], found) == (0.0, [0.0, 0.5, 1.0])
+    assert "evidence_recall" not in make_episode("olive-price").start().info  # there is nothing to find
 
 
 # ---------------------------------------------------------------------- pixels

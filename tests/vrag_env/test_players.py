@@ -144,7 +144,15 @@ def test_oracle_on_an_unanswerable_question(new_episode: MakeEpisode) -> None:
     fields = {"answer": "Not answerable", "answer_format": "None", "gold_pages": (), "evidence": ()}
     episode = play(OraclePlayer(), new_episode(**fields))
     assert kinds(episode) == [Search, Answer]
-    assert terms(episode)["answer"] == 1.0
+    assert terms(episode)["answer"] == 1.0 and episode.turns[-1].reward == pytest.approx(1.0)
+    labelled = play(OraclePlayer(), new_episode(**{**fields, "gold_pages": (page_id(4),)}))
+    assert kinds(labelled) == [Search, Answer] and labelled.pages_shown == (page_id(4),)
+
+
+def test_oracle_looks_where_no_page_is_labelled(new_episode: MakeEpisode) -> None:
+    episode = play(OraclePlayer(), new_episode(gold_pages=(), evidence=()))
+    assert kinds(episode) == [Search, Answer]
+    assert episode.turns[-1].reward == pytest.approx(1.0)
 
 
 def test_oracle_respects_the_budget_of_pixels(new_episode: MakeEpisode) -> None:

@@ -49,9 +49,9 @@ class Scored:
 class Reward:
     """Scores episodes: a weighted sum of terms when an episode ends, and optional shaping in every turn.
 
-    Weights of terms that do not apply to a question (``retrieval`` without gold pages, ``region`` without
-    boxes) are spread over the others in proportion, so that every question can reach the sum of the weights.
-    If none applies the reward is 0.
+    Weights of terms that do not apply to a question (``region`` without boxes, or a term of your own that is
+    ``None``) are spread over the others in proportion, so that every question can reach the sum of the weights.
+    If none applies the reward is 0. ``retrieval`` always applies: without gold pages it asks for one search.
 
     Shaping adds ``shaping * (potential after - potential before)`` in every turn, where the potential is the
     term ``retrieval`` and is 0 at the start and after the end. Undiscounted, it sums to 0 over an episode, so

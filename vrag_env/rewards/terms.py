@@ -1,7 +1,7 @@
 """The terms of the reward that need no judge: pure functions of the record of an episode, each in [0, 1].
 
-A term that does not apply to a question (no gold pages, no evidence boxes) is ``None``. Terms read what the
-environment executed, never the text that was written, so that nothing written can imitate an action.
+A term that does not apply to a question (no evidence boxes) is ``None``. Terms read what the environment
+executed, never the text that was written, so that nothing written can imitate an action.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from vrag_env.actions import Invalid
+from vrag_env.actions import Invalid, Search
 from vrag_env.retrieval.metrics import ndcg_at_k
 from vrag_env.views import iou
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from vrag_env.episode import Episode
 
 
-def retrieval(episode: Episode) -> float | None:
+def retrieval(episode: Episode) -> float:
     """Return the NDCG of the distinct pages, in the order shown, against the gold pages.
 
     Source: VRAG-RL (arXiv 2505.22019), equations 7 to 9, with binary gains: the page at position ``i`` (from
@@ -25,12 +25,17 @@ def retrieval(episode: Episode) -> float | None:
     pages before a gold page lower the term, wrong pages after the last one do not; showing a page again, or
     listing a gold page twice, changes nothing.
 
+    A question without gold pages (one without an answer, as a rule) has no NDCG, and the paper says nothing of
+    it. There the term is 1 as soon as a search was executed and 0 before: whoever says "Not answerable" must
+    have looked. Were the term left out and its weight spread over the others, denying everything at once would
+    earn the whole reward on such questions.
+
     Returns:
-        The NDCG, or ``None`` if the question has no gold pages.
+        The NDCG, or whether a search was executed where the question has no gold pages.
     """
     gold = frozenset(episode.question.gold_pages)
     if not gold:
-        return None
+        return float(any(isinstance(turn.action, Search) for turn in episode.turns))
     return ndcg_at_k(episode.pages_shown, gold)
 
 

@@ -23,7 +23,7 @@ class Case:
         name: What it tries.
         turns: What the agent writes, to the end of the episode.
         answer: The term ``answer`` by the rules.
-        retrieval: The term ``retrieval``; ``None`` where the question has no gold page.
+        retrieval: The term ``retrieval``.
         pattern: The term ``pattern``.
         region: The term ``region``; ``None`` where the question has no box.
         images: Images shown.
@@ -34,7 +34,7 @@ class Case:
     name: str
     turns: tuple[str, ...]
     answer: float = 0.0
-    retrieval: float | None = 1.0
+    retrieval: float = 1.0
     pattern: float = 1.0
     region: float | None = 0.0
     images: int = 1
@@ -62,16 +62,25 @@ def answered(name: str, written: str, score: float = 0.0, **question: Any) -> Ca
     return Case(name, (SEARCH, said(written)), answer=score, question=question)
 
 
+PRICE = {
+    "text": "What does the cherry cost?",
+    "answer": "Not answerable",
+    "answer_format": "None",
+    "gold_pages": (),
+    "evidence": (),
+}
+"""A question that the pages do not answer."""
+
+
 def denied(name: str, written: str, score: float = 0.0, gate: bool = True) -> Case:
     """Search, then answer a question that the pages do not answer."""
-    fields = {
-        "text": "What does the cherry cost?",
-        "answer": "Not answerable",
-        "answer_format": "None",
-        "gold_pages": (),
-        "evidence": (),
-    }
-    return Case(name, (SEARCH, said(written)), answer=score, retrieval=None, region=None, gate=gate, question=fields)
+    return Case(name, (SEARCH, said(written)), answer=score, region=None, gate=gate, question=PRICE)
+
+
+def unlooked(name: str, *turns: str, pattern: float) -> Case:
+    """Deny, rightly, without a search that was executed: 0.7 and the form, nothing for looking."""
+    return Case(name, (*turns, said("Not answerable")), answer=1.0, retrieval=0.0, pattern=pattern, region=None,
+                images=0, gate=False, question=PRICE)  # fmt: skip
 
 
 HINT = "Invalid turn: after the thought comes a search, bbox or answer tag and no other text."
@@ -208,6 +217,15 @@ CASES = (
     denied("denial of the denial", "It is not true that the question is not answerable."),
     denied("denial, 10,000 characters", "not answerable " * 600),
     denied("nothing at all", "...", gate=False),
+    unlooked("denial without looking", pattern=1.0),
+    unlooked("denial after a crop of nothing", "<think>t</think><bbox>[0, 0, 56, 56]</bbox>", pattern=0.5),
+    unlooked("denial after a search in the thought", "<think><search>cherry</search></think>", pattern=0.5),
+    unlooked("denial after an empty search", "<think>t</think><search> </search>", pattern=0.5),
+    unlooked("denial after two searches in one turn", SEARCH + SEARCH[16:], pattern=0.5),
+    unlooked("denial in the last turn", *["<search>cherry stone</search>"] * 4, pattern=0.2),
+    Case("denial after a search that finds nothing", ("<think>t</think><search>zzz qqq</search>", said("Not answerable")),
+         answer=1.0, region=None, images=0, question=PRICE),
+    Case("searches without end", (SEARCH,) * 5, pattern=0.8, region=None, gate=False, question=PRICE),
     # ------------------------------------------------ letters that look like others, or like nothing
     Case("zero-width only", (SEARCH, said("\u200b\u200d\ufeff")), gate=False),
     Case("punctuation only", (SEARCH, said("?!")), gate=False),

@@ -35,14 +35,11 @@ def test_the_collection_is_large_and_names_are_unique() -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 def test_every_term_and_preset(new_episode: MakeEpisode, case: Case) -> None:
-    terms = {"answer": case.answer, "pattern": case.pattern}
-    if case.retrieval is not None:
-        terms["retrieval"] = case.retrieval
+    terms = {"answer": case.answer, "pattern": case.pattern, "retrieval": case.retrieval}
     if case.region is not None:
         terms["region"] = case.region
     terms["cost"] = 1 - (len(case.turns) / 5 + case.images / 5) / 2
-    total = 0.7 * case.answer + 0.1 * case.pattern
-    paper = total / 0.8 if case.retrieval is None else total + 0.2 * case.retrieval
+    paper = 0.7 * case.answer + 0.1 * case.pattern + 0.2 * case.retrieval
     expected = {"paper": paper, "released": paper if case.gate else 0.0, "outcome": case.answer}
     for preset, reward in expected.items():
         results = play(new_episode(Reward.preset(preset), **case.question), case.turns)
@@ -137,8 +134,10 @@ def test_nothing_raises_and_nothing_is_earned_for_free(
         assert terms["answer"] == 0 and not last.info["is_success"]
         assert preset == "paper" or total == 0
     if not searches:
-        assert terms.get("retrieval", 0) == 0 and last.info["pages_shown"] == ()
+        assert terms["retrieval"] == 0 and last.info["pages_shown"] == ()
         assert preset != "released" or total == 0
+    if not gold:
+        assert terms["retrieval"] == bool(searches)  # looking is all that can be asked for
     if not any(isinstance(action, Crop) for action in actions):
         assert terms.get("region", 0) == 0
     if all(isinstance(action, Invalid) for action in actions):

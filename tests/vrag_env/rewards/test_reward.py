@@ -65,19 +65,28 @@ def test_truncation_is_scored_without_a_judge(new_episode: MakeEpisode) -> None:
     assert last.reward == pytest.approx(0.2 + 0.1 * 0.8)  # the last search was not allowed
 
 
-def test_unanswerable_spreads_the_weights(new_episode: MakeEpisode) -> None:
+def test_terms_that_do_not_apply_spread_their_weights(new_episode: MakeEpisode) -> None:
+    weights = {"answer": 0.5, "pattern": 0.2, "region": 0.3}
+    last = play(new_episode(Reward(weights), evidence=()), INVALID, ANSWER)[-1]
+    assert "region" not in last.info["reward_terms"]
+    assert last.reward == pytest.approx((0.5 * 1 + 0.2 * 0.5) / 0.7)
+    assert play(new_episode(Reward({"region": 0.5}), evidence=()), ANSWER)[-1].reward == 0.0
+
+
+def test_denial_must_have_looked(new_episode: MakeEpisode) -> None:
     fields = {"gold_pages": (), "evidence": (), "answer": "Not answerable", "answer_format": "None"}
-    last = play(new_episode(**fields), INVALID, "<think></think><answer>not answerable</answer>")[-1]
-    assert "retrieval" not in last.info["reward_terms"] and "region" not in last.info["reward_terms"]
-    assert last.reward == pytest.approx((0.7 * 1 + 0.1 * 0.5) / 0.8)
-    assert last.info["is_success"]
-    nothing = play(new_episode(Reward({"retrieval": 0.5}), **fields), ANSWER)[-1]
-    assert nothing.reward == 0.0
+    denial = "<think></think><answer>not answerable</answer>"
+    at_once = play(new_episode(**fields), denial)[-1]
+    assert at_once.reward == pytest.approx(0.8) and at_once.info["is_success"]
+    looked = play(new_episode(**fields), SEARCH, denial)[-1]
+    assert looked.reward == pytest.approx(1.0) and looked.info["reward_terms"]["retrieval"] == 1.0
+    shaped = play(new_episode(Reward.preset("paper", shaping=0.5), **fields), SEARCH, SEARCH, denial)
+    assert [result.reward for result in shaped] == pytest.approx([0.5, 0.0, 1.0 - 0.5])
 
 
 def test_weights_below_one_keep_their_sum(new_episode: MakeEpisode) -> None:
-    fields = {"gold_pages": (), "evidence": ()}
-    assert play(new_episode(Reward({"answer": 0.25, "retrieval": 0.25}), **fields), ANSWER)[-1].reward == 0.5
+    reward = Reward({"answer": 0.25, "region": 0.25})
+    assert play(new_episode(reward, evidence=()), ANSWER)[-1].reward == 0.5
 
 
 def test_outcome(new_episode: MakeEpisode) -> None:

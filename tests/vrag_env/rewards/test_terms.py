@@ -48,10 +48,18 @@ def test_retrieval_by_hand(new_episode: MakeEpisode, shown: list[int], gold: lis
     assert TERMS["retrieval"](episode) == pytest.approx(expected)
 
 
-def test_terms_that_do_not_apply(new_episode: MakeEpisode) -> None:
+def test_without_boxes_there_is_no_region(new_episode: MakeEpisode) -> None:
+    assert TERMS["region"](new_episode(gold_pages=(), evidence=())) is None
+
+
+def test_without_gold_pages_one_search_is_asked_for(new_episode: MakeEpisode) -> None:
     episode = new_episode(gold_pages=(), evidence=())
-    assert TERMS["retrieval"](episode) is None
-    assert TERMS["region"](episode) is None
+    assert TERMS["retrieval"](episode) == 0.0
+    refused, searched = Turn("<search>x</search>", "", Invalid("no thought")), Turn("", "", Search("x"))
+    episode.state = EpisodeState(turns=(refused,))
+    assert TERMS["retrieval"](episode) == 0.0
+    episode.state = EpisodeState(turns=(refused, searched, searched, refused))
+    assert TERMS["retrieval"](episode) == 1.0  # whatever it found: nothing could be right
 
 
 def test_pattern_by_hand(new_episode: MakeEpisode) -> None:
