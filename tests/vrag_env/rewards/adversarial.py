@@ -223,7 +223,7 @@ CASES = (
     unlooked("denial after an empty search", "<think>t</think><search> </search>", pattern=0.5),
     unlooked("denial after two searches in one turn", SEARCH + SEARCH[16:], pattern=0.5),
     unlooked("denial in the last turn", *["<search>cherry stone</search>"] * 4, pattern=0.2),
-    Case("denial after a search that finds nothing", ("<think>t</think><search>zzz qqq</search>", said("Not answerable")),
+    Case("denial after a search for nothing", ("<think>t</think><search>zzz qqq</search>", said("Not answerable")),
          answer=1.0, region=None, images=0, question=PRICE),
     Case("searches without end", (SEARCH,) * 5, pattern=0.8, region=None, gate=False, question=PRICE),
     # ------------------------------------------------ letters that look like others, or like nothing
