@@ -14,6 +14,7 @@ from vrag_env.errors import QuestionError
 from vrag_env.questions import (
     ANSWER_FORMATS,
     Evidence,
+    Injection,
     Question,
     load_questions,
     question_from_example,
@@ -302,3 +303,31 @@ def test_the_questions_over_real_documents(tmp_path: Path) -> None:
     ]
     save_questions(tmp_path / "copy.json", items)
     assert load_questions(tmp_path / "copy.json") == items
+
+
+def test_what_a_generator_knows_is_kept(tmp_path: Path) -> None:
+    question = Question(
+        "q1", "How many?", "7", hops=2, difficulty="hard", template="bars/value", injection=Injection("a#b.pdf#3", "42")
+    )
+    save_questions(tmp_path / "q.json", [question])
+    assert load_questions(tmp_path / "q.json") == [question]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("hops", -1),
+        ("hops", True),
+        ("difficulty", 3),
+        ("injection", []),
+        ("injection", {"page": ["a.pdf", 1]}),
+        ("injection", {"page": ["a.pdf", 0], "answer": "42"}),
+        ("injection", {"page": "a.pdf", "answer": "42"}),
+    ],
+)
+def test_what_a_generator_knows_is_checked(tmp_path: Path, field: str, value: object) -> None:
+    meta = {"reference": [["a.pdf", 1]], field: value}
+    example = {"uid": "q1", "query": "How many?", "reference_answer": "7", "meta_info": meta}
+    (tmp_path / "q.json").write_text(json.dumps({"examples": [example]}))
+    with pytest.raises(QuestionError, match=rf"q1.*meta_info\.{field}"):
+        load_questions(tmp_path / "q.json")
