@@ -31,6 +31,10 @@ class JudgeError(RewardError):
     """A judge that asks a model is set up wrongly, can not be reached, or gave no verdict."""
 
 
+class ServerError(VRAGError):
+    """A model behind a server is set up wrongly, can not be reached, or did not reply."""
+
+
 class DependencyError(VRAGError, ImportError):
     """An optional package is missing; the message names the extra to install."""
 
