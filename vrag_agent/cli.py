@@ -315,6 +315,36 @@ def evaluate(
 
 
 @app.command()
+def judge(
+    episodes: Annotated[Path, typer.Argument(help="episodes.jsonl of 'vrag eval', or the directory that holds it.")],
+    judge: Annotated[
+        str,
+        typer.Option(
+            help="'rule', 'exact_match', 'token_f1', 'api:MODEL@URL' (any OpenAI-compatible server; key in "
+            "VRAG_JUDGE_API_KEY) or 'local:NAME' (a transformers model)."
+        ),
+    ],
+    against: Annotated[
+        str, typer.Option(help="The judge to compare with; 'recorded': the scores in the file.")
+    ] = "recorded",
+    out: Annotated[Path | None, typer.Option(dir_okay=False, help="Write counts and all scores here, as JSON.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first episodes.")] = None,
+) -> None:
+    """Judge recorded episodes again, and say how far two judges agree: counts, agreement, Cohen's kappa.
+
+    No episode is played again and no reward is changed. Verdicts of an 'api:' judge are kept on disk, so that a
+    command that was stopped goes on where it was, and a second one costs nothing.
+
+    Example: vrag judge runs/first/eval --judge api:qwen-max@https://example.org/v1
+
+    Without a model: vrag judge runs/first/eval --judge exact_match --against token_f1 --out agreement.json
+    """
+    from vrag_agent.judge_command import run_judge
+
+    run_judge(episodes, judge, against=against, out=out, limit=limit, say=typer.echo)
+
+
+@app.command()
 def train(
     model: Annotated[
         str, typer.Option(help="A checkpoint's directory, or a model such as 'Qwen/Qwen2.5-VL-3B-Instruct'.")

@@ -123,21 +123,42 @@ def agreement(items: Sequence[JudgeItem], judge_a: Judge, judge_b: Judge) -> Agr
         >>> report.agreement, report.only_a, report.disagreements[0].item.answer
         (0.5, 1, '58 trials')
     """
+    return compare(items, scores_of(judge_a, items), scores_of(judge_b, items), repr(judge_a), repr(judge_b))
+
+
+def compare(
+    items: Sequence[JudgeItem],
+    scores_a: Sequence[float | None],
+    scores_b: Sequence[float | None],
+    judge_a: str = "A",
+    judge_b: str = "B",
+) -> Agreement:
+    """Compare scores that are there already; see :func:`agreement`.
+
+    Args:
+        items: The answers.
+        scores_a: What the first judge said of each, in [0, 1]; ``None`` where it gave no verdict.
+        scores_b: What the second judge said.
+        judge_a: The first judge, in words.
+        judge_b: The second judge, in words.
+
+    Raises:
+        ValueError: If the lengths differ.
+    """
     counts = {(True, True): 0, (True, False): 0, (False, True): 0, (False, False): 0}
     unjudged = 0
     disagreements: list[Disagreement] = []
-    pairs = zip(_scores(judge_a, items), _scores(judge_b, items), strict=True)
-    for index, (score_a, score_b) in enumerate(pairs):
+    for index, (item, score_a, score_b) in enumerate(zip(items, scores_a, scores_b, strict=True)):
         if score_a is None or score_b is None:
             unjudged += 1
             continue
         verdicts = (score_a >= SUCCESS_THRESHOLD, score_b >= SUCCESS_THRESHOLD)
         counts[verdicts] += 1
         if verdicts[0] != verdicts[1]:
-            disagreements.append(Disagreement(index, items[index], score_a, score_b))
+            disagreements.append(Disagreement(index, item, score_a, score_b))
     return Agreement(
-        judge_a=repr(judge_a),
-        judge_b=repr(judge_b),
+        judge_a=judge_a,
+        judge_b=judge_b,
         both_right=counts[True, True],
         only_a=counts[True, False],
         only_b=counts[False, True],
@@ -147,7 +168,16 @@ def agreement(items: Sequence[JudgeItem], judge_a: Judge, judge_b: Judge) -> Agr
     )
 
 
-def _scores(judge: Judge, items: Sequence[JudgeItem]) -> list[float | None]:
+def scores_of(judge: Judge, items: Sequence[JudgeItem]) -> list[float | None]:
+    """Let a judge judge, and say openly where it gave no verdict.
+
+    Returns:
+        One score in [0, 1] per item; ``None`` where a judge that asks a model gave no verdict, whatever its
+        ``on_error`` says.
+
+    Raises:
+        RewardError: If it returns another number of scores than there are items.
+    """
     scores: list[float | None]
     if isinstance(judge, ModelJudge):
         scores = [None if verdict is None else float(verdict) for verdict in judge.verdicts(items)]
