@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 import sys
+from pathlib import Path
 from typing import Any
 
 THREAD_SETTINGS = (
@@ -31,6 +32,22 @@ def machine(threads: int) -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in _PACKAGES},
     }
+
+
+def command_line() -> str:
+    """The command of this measurement, without what names a directory of this machine."""
+    words = [Path(sys.argv[0]).name, *sys.argv[1:]]
+    places = ("--work", "--out", "--docs", "--cache")
+    kept = [
+        word for word, before in zip(words, ["", *words], strict=False) if word not in places and before not in places
+    ]
+    return " ".join(["python", f"benchmarks/{kept[0]}", *kept[1:]])
+
+
+def threads_given() -> int:
+    """The number after ``--threads`` on the command line; by default as many as there are cores."""
+    given = [value for name, value in zip(sys.argv, sys.argv[1:], strict=False) if name == "--threads"]
+    return int(given[-1]) if given else os.cpu_count() or 1
 
 
 def with_threads(threads: int) -> None:

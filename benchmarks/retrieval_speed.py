@@ -37,7 +37,7 @@ import ingestion_speed
 import numpy as np
 import typer
 from _lexical import lexical_times
-from _machine import machine, with_threads
+from _machine import machine, threads_given, with_threads
 from _nodes import open_nodes, write_node
 from _ours import Ours
 from _peers import (
@@ -255,8 +255,7 @@ def main(
 
 
 if __name__ == "__main__":
-    threads_given = [value for name, value in zip(sys.argv, sys.argv[1:], strict=False) if name == "--threads"]
-    with_threads(int(threads_given[-1]) if threads_given else os.cpu_count() or 1)
+    with_threads(threads_given())
     application = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     application.command()(main)
     try:

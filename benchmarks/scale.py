@@ -29,7 +29,7 @@ from typing import Annotated, Any
 import numpy as np
 import numpy.typing as npt
 import typer
-from _machine import THREAD_SETTINGS, machine, peak_rss_mib, rss_mib
+from _machine import command_line, machine, peak_rss_mib, rss_mib, threads_given, with_threads
 from _timing import recall
 from synthetic_pages import QueryKind, SyntheticPages
 
@@ -215,15 +215,19 @@ def main(
     if searching is not None:
         print(json.dumps(_search(searching, pages, seed, repeats)))
         return
-    for name in THREAD_SETTINGS:
-        os.environ[name] = str(threads)
     if kind not in ("flat", "sq", "rq"):
         raise typer.BadParameter(f"kind must be flat, sq or rq, got {kind!r}")
     directory = Path(tempfile.mkdtemp(prefix="vrag-scale-", dir=work))
+    started = time.perf_counter()
     try:
-        result = run(directory, pages, kind, seed, repeats) | {"machine": machine(threads)}  # type: ignore[arg-type]  # checked above
+        result = run(directory, pages, kind, seed, repeats)  # type: ignore[arg-type]  # checked above
     finally:
         shutil.rmtree(directory)
+    result |= {
+        "command": command_line(),
+        "minutes": (time.perf_counter() - started) / 60,
+        "machine": machine(threads),
+    }
     print(report(result))
     if out is not None:
         runs = json.loads(out.read_text()) if out.exists() else []
@@ -233,6 +237,7 @@ def main(
 
 
 if __name__ == "__main__":
+    with_threads(threads_given())
     application = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     application.command()(main)
     application()

@@ -61,6 +61,14 @@ def index(
     pool_factor: Annotated[
         int, typer.Option(min=1, help="Keep about one of so many vectors of each page (with --encoder); 1 keeps all.")
     ] = 1,
+    pooled_vectors: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Pooled vectors of each page by which a large corpus is searched first (with --encoder): more find "
+            "more and take longer. Another number than before is made from the stored vectors, without the model.",
+        ),
+    ] = 32,
     long_side: Annotated[int, typer.Option(min=64, max=8192, help="Longer side of a stored page, in pixels.")] = 1792,
     ocr: Annotated[
         str,
@@ -81,18 +89,19 @@ def index(
     """
     from vrag_env.corpus import Corpus, ingest
     from vrag_env.corpus.ocr import OCR_MODES
+    from vrag_env.retrieval import build_embeddings, load_encoder
 
     if not any(path.exists() for path in paths):  # do not leave an empty corpus behind a mistyped path
         raise IngestError(f"nothing to ingest: {', '.join(map(str, paths))}: there is no such file or directory")
     if ocr not in OCR_MODES:
         raise IngestError(f"--ocr must be one of {', '.join(OCR_MODES)}, got {ocr!r}")
+    # A mistyped model, or one that can not be loaded, shows before hours of reading, and leaves no corpus behind.
+    model = None if encoder is None else load_encoder(encoder)
     store = Corpus.create(corpus)
     report = ingest(paths, store, long_side=long_side, ocr=ocr, workers=workers)
     typer.echo(str(report))
-    if encoder is not None:
-        from vrag_env.retrieval import build_embeddings, load_encoder
-
-        count = build_embeddings(store, load_encoder(encoder), pool_factor=pool_factor)
+    if model is not None:
+        count = build_embeddings(store, model, pool_factor=pool_factor, pooled_vectors=pooled_vectors)
         typer.echo(f"{count} pages embedded with {encoder}")
     if report.failures:
         raise typer.Exit(1)
@@ -103,7 +112,7 @@ def search(
     query: Annotated[str, typer.Argument(help="What to look for.")],
     corpus: CorpusOption = None,
     retriever: RetrieverOption = "lexical",
-    k: Annotated[int, typer.Option(min=1, help="How many pages.")] = 10,
+    k: Annotated[int, typer.Option("--k", "-k", min=1, help="How many pages.")] = 10,
 ) -> None:
     """Search a corpus, without an agent.
 

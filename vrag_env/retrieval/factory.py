@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -83,8 +83,7 @@ def make_retriever(spec: str | Retriever, corpus: Corpus) -> Retriever:
     if spec.startswith(("http://", "https://")):
         return RemoteRetriever(spec, fingerprint=corpus.fingerprint)
     name = _source(spec)
-    hub_name = re.fullmatch(r"[\w.-]+/[\w.-]+", name)
-    if not hub_name and family_of(name) is None and not (name and Path(name).is_dir()):
+    if not _is_hub_name(name) and family_of(name) is None and not (name and Path(name).is_dir()):
         raise _unknown(spec)
     if not embedding_tables(corpus, name):  # before gigabytes of weights are loaded for nothing
         raise no_embeddings(corpus, name)
@@ -107,9 +106,15 @@ def load_encoder(name: str, *, revision: str | None = None, device: str | None =
         DependencyError: If the extra ``colvision`` or ``dense`` that it needs is not installed.
     """
     source = _source(name)
+    if not _is_hub_name(source) and not Path(source).is_dir():
+        raise _unknown_encoder(name)
     kind: type[SentenceEncoder] | type[LateInteractionEncoder]
     kind = SentenceEncoder if _is_sentence_model(source, revision) else LateInteractionEncoder
     return kind.load(source, revision=revision, device=device)
+
+
+def _is_hub_name(name: str) -> bool:
+    return re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None
 
 
 def _source(name: str) -> str:
@@ -183,10 +188,22 @@ def _known() -> list[str]:
     return [*RETRIEVERS, HYBRID, *ALIASES, *SENTENCE_ALIASES]
 
 
-def _unknown(spec: str) -> RetrieverError:
-    close = difflib.get_close_matches(spec.strip().lower(), _known(), n=2)
-    guess = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
+def _guess(name: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name.strip().lower(), known, n=2)
+    return f"did you mean {' or '.join(map(repr, close))}? " if close else ""
+
+
+def _unknown_encoder(name: str) -> RetrieverError:
+    known = [*ALIASES, *SENTENCE_ALIASES]
     return RetrieverError(
-        f"unknown retriever {spec!r}: {guess}known are {', '.join(_known())}, the hub name or directory of a model of "
-        "colpali-engine or sentence-transformers, or the http:// address of a 'vrag serve'"
+        f"unknown encoder {name!r}: {_guess(name, known)}known are {', '.join(ALIASES)} (page images) and "
+        f"{', '.join(SENTENCE_ALIASES)} (text), or give the hub name (OWNER/NAME) or directory of a model of "
+        "colpali-engine or sentence-transformers"
+    )
+
+
+def _unknown(spec: str) -> RetrieverError:
+    return RetrieverError(
+        f"unknown retriever {spec!r}: {_guess(spec, _known())}known are {', '.join(_known())}, the hub name or "
+        "directory of a model of colpali-engine or sentence-transformers, or the http:// address of a 'vrag serve'"
     )
