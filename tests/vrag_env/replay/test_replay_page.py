@@ -16,7 +16,15 @@ import pytest
 from PIL import Image
 
 from vrag_env.questions import Evidence
-from vrag_env.replay import episode_to_record, replay_html, write_replay
+from vrag_env.replay import (
+    EpisodeRecord,
+    Sampled,
+    corpus_images,
+    episode_to_record,
+    record_html,
+    replay_html,
+    write_replay,
+)
 from vrag_env.views import PixelBudget
 
 HOSTILE = "</pre></script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&\x00\x1b\ud800 javascript:"
@@ -128,7 +136,7 @@ def test_nothing_is_requested_or_run(play: Callable[..., Any]) -> None:
     html = replay_html(play(SEARCH, CROP, ANSWER))
     page = Page(html)
     tags = {tag for tag, _ in page.elements}
-    assert not tags & {"script", "link", "iframe", "object", "embed", "a", "form", "base", "video", "audio"}
+    assert not tags & {"link", "iframe", "object", "embed", "a", "form", "base", "video", "audio"}
     for tag, attributes in page.elements:
         assert not any(name.startswith("on") or name in ("style", "href", "srcset") for name in attributes)
         if "src" in attributes:
@@ -141,10 +149,10 @@ def test_nothing_is_requested_or_run(play: Callable[..., Any]) -> None:
     policy = next(m["content"] or "" for m in page.all("meta") if "content-security-policy" in str(m).lower())
     assert policy.startswith("default-src 'none'")
     assert "unsafe" not in policy
-    style = re.search(r"<style>(.*?)</style>", html, re.DOTALL)
-    assert style is not None
-    digest = base64.b64encode(hashlib.sha256(style[1].encode()).digest()).decode()
-    assert f"'sha256-{digest}'" in policy  # else the browser would refuse the style sheet
+    for tag in ("style", "script"):  # one of each, with its digest, else the browser would refuse it
+        [source] = re.findall(rf"<{tag}>(.*?)</{tag}>", html, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}'" in policy
 
 
 def test_hostile_texts_stay_texts(play: Callable[..., Any]) -> None:
@@ -161,8 +169,7 @@ def test_hostile_texts_stay_texts(play: Callable[..., Any]) -> None:
     html = replay_html(episode, title=HOSTILE)
     page = Page(html)
     assert page.open == []
-    tags = {tag for tag, _ in page.elements}
-    assert "script" not in tags
+    assert [tag for tag, _ in page.elements].count("script") == 1
     assert all("onerror" not in attributes for _, attributes in page.elements)
     assert {a["src"] for a in page.all("img")} & {"x"} == set()
     assert page.text.count("alert(1)") >= 8
@@ -191,7 +198,7 @@ def test_a_hostile_file_name_stays_text(tmp_path: Path) -> None:
     episode.start()
     episode.step_text("<think>a</think><search>quince</search>")
     page = Page(replay_html(episode))
-    assert [image["alt"] for image in page.all("img")] == [f"Image 1: {name}#1"]
+    assert (page.all("img")[0]["alt"] or "").endswith(f": {name}#1")
     assert all("onerror" not in attributes for _, attributes in page.elements)
     assert page.all("b") == []
 
@@ -210,7 +217,7 @@ def test_a_huge_episode_stays_small(play: Callable[..., Any], tmp_path: Path) ->
 
 @pytest.mark.parametrize("limit", [20_000, 5_000, 1_000])
 def test_pictures_shrink_to_the_limit(play: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
-    monkeypatch.setattr("vrag_env.replay.MAX_IMAGE_BYTES", limit)
+    monkeypatch.setattr("vrag_env.replay.page.MAX_IMAGE_BYTES", limit)
     images = Page(replay_html(play(SEARCH, CROP, ANSWER))).all("img")
     sizes = [len(base64.b64decode((image["src"] or "").partition(",")[2])) for image in images]
     assert len(sizes) == 3
@@ -228,20 +235,27 @@ def test_states_without_an_end(play: Callable[..., Any]) -> None:
     assert empty.all("img") == []
 
 
-def test_a_record_survives_json(play: Callable[..., Any]) -> None:
+def test_a_page_from_its_record_and_corpus_is_the_same(play: Callable[..., Any]) -> None:
     episode = play(SEARCH, CROP, "gibberish", ANSWER)
-    record = episode_to_record(episode)
-    assert json.loads(json.dumps(record)) == record
-    assert record["format"] == "vrag-episode/1"
-    assert record["question"]["question_id"] == "amber-revenue"
-    assert record["question"]["evidence"][0]["box"] == [0.1, 0.25, 0.9, 0.35]
-    assert [turn["action"]["type"] for turn in record["turns"]] == ["search", "crop", "invalid", "answer"]
-    assert record["turns"][0]["action"] == {"type": "search", "query": "ambrosia"}
-    assert record["turns"][0]["hits"][0]["page_id"] == "finance/amber.pdf#1"
-    assert record["turns"][1]["views"][0]["parent_id"] == 1
-    assert record["turns"][2]["text"] == "gibberish"
-    assert record["turns"][3]["reward_terms"]["answer"] == 1.0
-    assert record["return"] == pytest.approx(0.975)
-    assert (record["answer"], record["terminated"], record["truncated"]) == ("42.5", True, False)
-    assert record["pages_shown"] == ["finance/amber.pdf#1"]
-    assert record["pixels_spent"] == episode.pixels_spent
+    record = EpisodeRecord.from_json(json.loads(json.dumps(episode_to_record(episode))))
+    assert record_html(record, corpus_images(episode.corpus)) == replay_html(episode)
+
+
+def test_rank_and_score_of_a_page(play: Callable[..., Any]) -> None:
+    episode = play("<think>a</think><search>report</search>", "<think>again</think><search>report</search>")
+    first, second = Page(replay_html(episode)).all("img")
+    hits = episode.turns[1].hits
+    assert (first["alt"] or "").startswith("Image 1, rank 1, score ")
+    assert (second["alt"] or "").startswith(f"Image 2, rank 2, score {hits[1].score:.3f}")
+
+
+def test_sampled_tokens_time_and_pixels(play: Callable[..., Any]) -> None:
+    episode = play(SEARCH, ANSWER)
+    sampled = Sampled(("<think>", "sure", "ly</think>"), (-0.01, -0.3, -9.0))
+    page = Page(record_html(EpisodeRecord.of(episode, sampled=(sampled, None), seconds=(1.25, None)), episode.image))
+    classes = [span["class"] for span in page.all("span") if (span["class"] or "").startswith("heat")]
+    assert classes == ["heat0", "heat2", "heat6"]
+    assert "3 tokens · 387,296 pixels · 1.25 s" in page.text
+    assert "log-prob -9.31" in page.text
+    assert any(box["id"] == "heat" for box in page.all("input"))
+    assert all(box["id"] != "heat" for box in Page(replay_html(episode)).all("input"))
