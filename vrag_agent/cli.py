@@ -273,6 +273,29 @@ def play(
     )
 
 
+@app.command()
+def replay(
+    runs: Annotated[
+        list[Path], typer.Argument(help="Directories of evaluations, or episodes.jsonl files. Two can be compared.")
+    ],
+    out: Annotated[
+        Path, typer.Option(help="A directory: a list with filters and a page per episode. Or one .html file.")
+    ],
+    corpus: CorpusOption = None,
+    question: Annotated[str | None, typer.Option(help="Only the question with this id.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first episodes of each run.")] = None,
+) -> None:
+    """Turn recorded episodes into web pages that open anywhere, without a server.
+
+    Example: vrag replay runs/oracle --out runs/oracle/pages
+
+    Two policies on one question: vrag replay runs/a runs/b --question ID --out compare.html
+    """
+    from vrag_agent.replay_command import run_replay
+
+    run_replay(runs, corpus=corpus, out=out, question=question, limit=limit, say=typer.echo)
+
+
 @app.command(name="eval")
 def evaluate(
     policy: Annotated[

@@ -13,7 +13,7 @@ from vrag_env.actions import Action, Answer, Crop, Invalid, Search
 from vrag_env.corpus.records import Box
 from vrag_env.episode import Episode, Turn
 from vrag_env.errors import VRAGError
-from vrag_env.questions import Evidence, Question
+from vrag_env.questions import Evidence, Injection, Question
 from vrag_env.retrieval import Hit
 from vrag_env.views import View
 
@@ -310,14 +310,22 @@ def _question_from_json(data: Mapping[str, Any]) -> Question:
             known["evidence"] = tuple(Evidence(_get(item, "page_id", str), _box(item)) for item in boxes)
         elif each.name in ("answer_variants", "gold_pages", "scope"):
             known[each.name] = None if data[each.name] is None else _strings(data, each.name)
+        elif each.name == "hops":
+            known["hops"] = _get(data, "hops", int)
+        elif each.name == "injection":
+            known["injection"] = _injection(data["injection"])
         elif isinstance(each.default, str) or each.default is MISSING:
             known[each.name] = _get(data, each.name, str)
         else:
-            known[each.name] = data[each.name]
+            raise AssertionError(f"no reader for the field {each.name} of a question")
     missing = {"question_id", "text", "answer"} - known.keys()
     if missing:
         raise VRAGError(f"the question has no {', '.join(sorted(missing))}")
     return Question(**known)
+
+
+def _injection(data: Any) -> Injection | None:
+    return None if data is None else Injection(_get(data, "page_id", str), _get(data, "answer", str))
 
 
 def _turn_from_json(data: Any, number: int, views_before: int) -> Turn:

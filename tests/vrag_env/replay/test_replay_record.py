@@ -3,12 +3,14 @@
 import copy
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from vrag_env.errors import VRAGError
+from vrag_env.questions import Injection
 from vrag_env.replay import EpisodeRecord, Sampled, episode_to_record, read_records
 
 ACTIONS = (
@@ -52,6 +54,10 @@ def test_reading_gives_back_the_same_objects(episode: Any) -> None:
     record = EpisodeRecord.of(episode, "someone", sampled, (0.5, 1.5, None, 2.0))
     again = EpisodeRecord.from_json(json.loads(json.dumps(record.to_json())))
     assert again == record
+    full = replace(
+        record, question=replace(record.question, hops=2, scope=("a",), injection=Injection("finance/amber.pdf#1", "7"))
+    )
+    assert EpisodeRecord.from_json(json.loads(json.dumps(full.to_json()))) == full
     assert again.turns == episode.turns
     assert again.views == episode.views
     assert (again.answer, again.pages_shown, again.outcome) == ("42.5", episode.pages_shown, "right")
