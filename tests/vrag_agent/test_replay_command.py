@@ -40,7 +40,7 @@ def test_what_can_not_be_shown(runs: tuple[Path, Path], tmp_path: Path) -> None:
         run_replay([tmp_path / "none"], corpus=None, out=tmp_path / "x")
     with pytest.raises(VRAGError, match="no episode of question 'none'"):
         run_replay([runs[0]], corpus=None, out=tmp_path / "x", question="none")
-    with pytest.raises(VRAGError, match="one .html file holds one question"):
+    with pytest.raises(VRAGError, match=r"one \.html file holds one question"):
         run_replay([runs[0]], corpus=None, out=tmp_path / "x.html")
     Corpus.create(tmp_path / "empty")
     with pytest.raises(VRAGError, match="the corpus has no page"):
