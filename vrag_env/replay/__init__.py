@@ -7,10 +7,11 @@ was made with, and every text of a question, a document or an agent is escaped.
 from vrag_env.replay.compare import comparison_html, write_comparison
 from vrag_env.replay.page import record_html, replay_html, write_replay
 from vrag_env.replay.pictures import corpus_images
-from vrag_env.replay.record import EpisodeRecord, Sampled, episode_to_record, read_records
+from vrag_env.replay.record import RECORD_FORMAT, EpisodeRecord, Sampled, episode_to_record, read_records
 from vrag_env.replay.run import write_run
 
 __all__ = [
+    "RECORD_FORMAT",
     "EpisodeRecord",
     "Sampled",
     "comparison_html",
