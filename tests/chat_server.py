@@ -126,3 +126,11 @@ class ChatServer:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Wait until a condition holds."""
+    end = time.monotonic() + 100
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.002)

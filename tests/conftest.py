@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"):
     os.environ.setdefault(_name, "1")  # before numpy is imported: many threads on few cores are far slower
 
 import pytest  # noqa: E402
+from hypothesis import settings  # noqa: E402
 from reportlab.pdfgen.canvas import Canvas  # noqa: E402
 
 from vrag_env.questions import NOT_ANSWERABLE, Evidence, Question  # noqa: E402
@@ -41,6 +42,30 @@ SHOWN_PIXELS = (
     532,
 )  # at the default budget: floor(896 / 1.2247 / 28) * 28, floor(672 / 1.2247 / 28) * 28
 LINE_BOX = (0.1, 0.25, 0.9, 0.35)  # the second line of every page
+
+# The same examples in every run, no deadlines, and no complaint about a slow machine. To look for new examples:
+# pytest --hypothesis-profile=default
+settings.load_profile("ci")
+
+
+class FailuresAtOnce:
+    """Writes a failure as soon as it is known: a run that is stopped has no summary at its end."""
+
+    def __init__(self, terminal: pytest.TerminalReporter) -> None:
+        self._terminal = terminal
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            self._terminal.write_line(f"\nFAILED {report.nodeid} ({report.when}, {report.duration:.1f} s)", red=True)
+            self._terminal.write_line(report.longreprtext)
+
+
+@pytest.hookimpl(trylast=True)  # after the terminal reporter is there
+def pytest_configure(config: pytest.Config) -> None:
+    """Install the above, but not in the processes of pytest-xdist, whose reports come to the main one."""
+    terminal = config.pluginmanager.get_plugin("terminalreporter")
+    if terminal is not None and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(FailuresAtOnce(terminal))
 
 
 def write_pdf(path: Path, pages: Sequence[Sequence[str]]) -> None:

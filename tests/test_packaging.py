@@ -84,7 +84,10 @@ def test_typed_and_licensed(project: dict[str, Any]) -> None:
     assert "Apache License" in text and "Version 2.0, January 2004" in text and "END OF TERMS AND CONDITIONS" in text
 
 
-@pytest.mark.parametrize(("name", "end"), [("tests", " && .venv/bin/pytest"), ("demo", " && .venv/bin/vrag demo")])
+@pytest.mark.parametrize(
+    ("name", "end"),
+    [("tests", " && .venv/bin/pytest -n 2 --dist loadfile"), ("demo", " && .venv/bin/vrag demo")],
+)
 def test_the_readme_has_the_commands_that_the_gate_runs(name: str, end: str) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     [line] = re.findall(rf"^<!-- ci: {name} -->\n```sh\n(.+)\n```$", readme, re.MULTILINE)

@@ -54,7 +54,7 @@ def refused(*arguments: object, **variables: str) -> str:
         capture_output=True,
         text=True,
         env=environment(**variables),
-        timeout=60,
+        timeout=200,
     )
     assert done.returncode == 2 and done.stderr.startswith("vrag: ") and "Traceback" not in done.stderr, done
     return done.stderr
@@ -68,10 +68,13 @@ def test_it_serves_until_told_to_end(tiny_corpus: Any, number: signal.Signals) -
         )
         remote = RemoteRetriever(url, fingerprint=tiny_corpus.fingerprint)  # leaves a connection open
         assert remote.search(["report"], 5) == LexicalRetriever(tiny_corpus).search(["report"], 5)
-        assert httpx.get(url + "/health", trust_env=False).json()["limits"]["max_k"] == 5
-        assert httpx.get(url + "/health", headers={"Host": "evil.example"}, trust_env=False).status_code == 421
+        assert httpx.get(url + "/health", trust_env=False, timeout=100).json()["limits"]["max_k"] == 5
+        assert (
+            httpx.get(url + "/health", headers={"Host": "evil.example"}, trust_env=False, timeout=100).status_code
+            == 421
+        )
         process.send_signal(number)
-        rest, errors = process.communicate(timeout=20)
+        rest, errors = process.communicate(timeout=100)
     assert (process.returncode, rest, errors) == (0, "stopped\n", "")
 
 
@@ -83,14 +86,14 @@ def test_other_machines_need_a_token(tiny_corpus: Any, tmp_path: Path) -> None:
     with running("--corpus", tiny_corpus.path, "--host", "0.0.0.0", "--token-file", secret) as (_, line, url):
         assert "with token" in line and "s3cret" not in line
         body = {"queries": ["report"]}
-        assert httpx.post(url + "/search", json=body, trust_env=False).status_code == 401
+        assert httpx.post(url + "/search", json=body, trust_env=False, timeout=100).status_code == 401
         right = {"Authorization": "Bearer s3cret-word", "Host": "my.cluster:80"}
-        assert httpx.post(url + "/search", json=body, headers=right, trust_env=False).status_code == 200
+        assert httpx.post(url + "/search", json=body, headers=right, trust_env=False, timeout=100).status_code == 200
 
 
 def test_the_token_may_come_from_the_environment(tiny_corpus: Any) -> None:
     with running("--corpus", tiny_corpus.path, VRAG_SERVE_TOKEN="s3cret-word") as (_, _line, url):
-        assert httpx.get(url + "/metrics", trust_env=False).status_code == 401
+        assert httpx.get(url + "/metrics", trust_env=False, timeout=100).status_code == 401
         assert RemoteRetriever(url, token="s3cret-word").search(["amber"], 1)[0]
 
 
@@ -112,7 +115,7 @@ def test_a_missing_extra_is_named(tiny_corpus: Any) -> None:
             f"{str(tiny_corpus.path)!r}]; from vrag_agent.cli import main; main()"
         )
         done = subprocess.run(
-            [sys.executable, "-c", script], capture_output=True, text=True, env=environment(), timeout=60
+            [sys.executable, "-c", script], capture_output=True, text=True, env=environment(), timeout=200
         )
         assert done.returncode == 2
         assert done.stderr == f'vrag: {package} is not installed: run pip install "vrag-gym[serve]"\n'

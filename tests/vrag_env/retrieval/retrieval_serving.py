@@ -25,9 +25,11 @@ def serving(corpus: Any, retriever: Any, *, port: int = 0, **options: Any) -> It
     """Serve in a thread; gives the address."""
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if port:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # the caller holds it reserved
     listener.bind(("127.0.0.1", port))
     app = create_app(corpus, retriever, **options)
-    config = uvicorn.Config(app, log_level="critical", access_log=False, timeout_graceful_shutdown=2, http="h11")
+    config = uvicorn.Config(app, log_level="critical", access_log=False, timeout_graceful_shutdown=30, http="h11")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
@@ -36,12 +38,12 @@ def serving(corpus: Any, retriever: Any, *, port: int = 0, **options: Any) -> It
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
         server.should_exit = True
-        thread.join(20)
+        thread.join(100)
         listener.close()
         assert not thread.is_alive()
 
 
-def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+def until(condition: Callable[[], bool], seconds: float = 100.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"
@@ -110,7 +112,7 @@ class Gate:
 
     def search(self, queries: Sequence[str], k: int, where: Collection[str] | None = None) -> list[list[Hit]]:
         self.calls.append((list(queries), k, where))
-        assert self.open.wait(20)
+        assert self.open.wait(100)
         if "poison" in queries:
             raise OSError("can not read /secret/place/of/the/index")
         return [[Hit(f"{query}#{rank}", 1 / (rank + len(query))) for rank in range(1, k + 1)] for query in queries]

@@ -3,15 +3,16 @@ from __future__ import annotations
 import pickle
 import random
 import signal
-import subprocess
-import sys
-import textwrap
 import time
 import warnings
+from contextlib import suppress
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import warm
 from retrieval_pages import make_corpus
 from vector_pages import SeededEncoder
 
@@ -183,48 +184,41 @@ def test_two_builders_at_once(tmp_path: Path) -> None:
     assert build_embeddings(corpus, SeededEncoder("tests/other"), progress=False) == 10  # another table
 
 
-BUILDER = textwrap.dedent("""
-    import sys, time
-    sys.path.insert(0, sys.argv[2])
-    from vector_pages import SeededEncoder
-    from vrag_env.corpus import Corpus
-    from vrag_env.retrieval import build_embeddings, late_interaction
+class SlowEncoder(SeededEncoder):
+    """Tells of every call, and takes its time."""
 
-    late_interaction._ENCODE_PAGES, late_interaction._COMMIT_PAGES = 2, 4
+    def __init__(self, connection: Connection) -> None:
+        super().__init__()
+        self._connection = connection
 
-    class Slow(SeededEncoder):
-        def encode_pages(self, corpus, page_ids):
-            if not self.encoded:
-                print("started", flush=True)
-            time.sleep(0.01 * len(page_ids))
-            return super().encode_pages(corpus, page_ids)
-
-    build_embeddings(Corpus.open(sys.argv[1]), Slow(), progress=False)
-""")
+    def encode_pages(self, corpus: Any, page_ids: Any) -> Any:
+        self._connection.send("encoding")
+        time.sleep(0.005 * len(page_ids))
+        return super().encode_pages(corpus, page_ids)
 
 
-def start(corpus: Corpus) -> subprocess.Popen[bytes]:
-    here = str(Path(__file__).parent)
-    return subprocess.Popen([sys.executable, "-c", BUILDER, str(corpus.path), here], stdout=subprocess.PIPE)
+def build_slowly(connection: Connection, path: Path) -> None:
+    module._ENCODE_PAGES, module._COMMIT_PAGES = 2, 4
+    build_embeddings(Corpus.open(path), SlowEncoder(connection), progress=False)
 
 
 @pytest.mark.slow
 def test_killed_at_any_moment_it_goes_on(tmp_path: Path) -> None:
-    corpus, encoder = seeded_corpus(tmp_path / "c", 200), SeededEncoder()
+    corpus, encoder = seeded_corpus(tmp_path / "c", 300), SeededEncoder()
     rng = random.Random(0)
     done = 0
     for _ in range(20):
-        process = start(corpus)
-        assert process.stdout is not None
-        if process.stdout.readline():  # empty if there is nothing left to encode
-            time.sleep(rng.uniform(0, 0.15))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
+        process, told = warm.start(build_slowly, corpus.path)
+        with suppress(EOFError):  # there is nothing left to encode
+            for _ in range(rng.randint(1, 12)):
+                told.recv()
+        time.sleep(rng.uniform(0, 0.01))
+        process.kill()
+        assert warm.finish(process) in (0, -signal.SIGKILL)
         now = len(whole(corpus)) if TABLE in corpus.side_tables() else 0
         assert now >= done  # what was written stays
         done = now
-    missing = 200 - done
+    missing = 300 - done
     assert done > 0 and build_embeddings(corpus, encoder, progress=False) == missing
     assert whole(corpus) == {page: encoder.page(page).tobytes() for page in corpus.page_ids()}
 
@@ -232,12 +226,12 @@ def test_killed_at_any_moment_it_goes_on(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_two_processes_at_once_leave_a_whole_table(tmp_path: Path) -> None:
     corpus, encoder = seeded_corpus(tmp_path / "c", 60), SeededEncoder()
-    processes = [start(corpus) for _ in range(2)]
-    codes = [process.wait() for process in processes]
-    for process in processes:
-        assert process.stdout is not None
-        process.stdout.close()
-    assert 0 in codes
+    processes = [warm.start(build_slowly, corpus.path) for _ in range(2)]
+    for _, told in processes:
+        with suppress(EOFError):
+            while True:
+                told.recv()
+    assert 0 in [warm.finish(process) for process, _ in processes]
     build_embeddings(corpus, encoder, progress=False)
     assert whole(corpus) == {page: encoder.page(page).tobytes() for page in corpus.page_ids()}
 

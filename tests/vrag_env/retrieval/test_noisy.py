@@ -1,8 +1,8 @@
 """Noise: known amounts, the same for the same episode, whatever the batch."""
 
-import time
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
@@ -15,6 +15,7 @@ from vrag_env.errors import RetrieverError
 from vrag_env.players import OraclePlayer
 from vrag_env.questions import Question
 from vrag_env.retrieval import Hit, LexicalRetriever, Retriever
+from vrag_env.retrieval import noisy as noisy_module
 from vrag_env.retrieval.noisy import SHUFFLED, Noise, NoisyRetriever, gold_of, make_noise
 from vrag_env.vector import VRAGVectorEnv
 
@@ -200,12 +201,12 @@ def test_gold_of_questions_with_the_same_text() -> None:
     assert gold("") == gold("else") == ()
 
 
-def test_a_delay_is_one_for_all(tiny_corpus: Any) -> None:
+def test_a_delay_is_one_for_all(tiny_corpus: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr(noisy_module, "time", SimpleNamespace(sleep=waited.append))
     noisy = NoisyRetriever(LexicalRetriever(tiny_corpus), tiny_corpus, delay=0.2)
-    noisy.search(["warm"], 1)
-    started = time.monotonic()
-    noisy.search(["report"] * 20, 1)
-    assert 0.2 <= time.monotonic() - started < 2.0
+    assert len(noisy.search(["report"] * 20, 1)) == 20
+    assert waited == [0.2]
 
 
 # ---------------------------------------------------------------------- in an environment

@@ -265,16 +265,31 @@ def test_no_server_there(pauses: list[float]) -> None:
     assert len(pauses) == 3
 
 
-def test_a_restart_in_between(tiny_corpus: Any, local: LexicalRetriever) -> None:
-    with serving(tiny_corpus, local) as url:
-        remote = RemoteRetriever(url)
-        expected = remote.search(["amber"], 3)
+def test_a_restart_in_between(tiny_corpus: Any, local: LexicalRetriever, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = threading.Event()
+
+    class Clock:
+        monotonic = staticmethod(time.monotonic)
+
+        @staticmethod
+        def sleep(seconds: float) -> None:
+            tried.set()
+            time.sleep(min(seconds, 0.1))
+
+    monkeypatch.setattr(remote_module, "time", Clock)
     found: list[Any] = []
-    thread = threading.Thread(target=lambda: found.append(remote.search(["amber"], 3)))
-    thread.start()
-    time.sleep(0.4)
-    with serving(tiny_corpus, local, port=int(url.rpartition(":")[2])):
-        thread.join(20)
+    with socket.socket() as reserved:  # bound and not listening: nobody else gets the port while no server has it
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        reserved.bind(("127.0.0.1", 0))
+        port = reserved.getsockname()[1]
+        with serving(tiny_corpus, local, port=port) as url:
+            remote = RemoteRetriever(url, retries=1000)
+            expected = remote.search(["amber"], 3)
+        thread = threading.Thread(target=lambda: found.append(remote.search(["amber"], 3)))
+        thread.start()
+        assert tried.wait(100)
+        with serving(tiny_corpus, local, port=port):
+            thread.join(100)
     assert found == [expected]
 
 
@@ -291,7 +306,7 @@ def test_back_pressure_lets_everybody_through(tiny_corpus: Any) -> None:
             found = list(pool.map(lambda i: remote.search([f"q{i}"], 1), range(8)))
         import httpx
 
-        metrics = httpx.get(url + "/metrics", trust_env=False).text
+        metrics = httpx.get(url + "/metrics", trust_env=False, timeout=100).text
     assert [hits[0][0].page_id for hits in found] == [f"q{i}#1" for i in range(8)]
     assert sorted(slow.searched()) == [f"q{i}" for i in range(8)]  # nothing was searched twice
     assert 'status="429"' in metrics
@@ -384,7 +399,7 @@ def test_forked_processes_have_connections_of_their_own() -> None:
         good(handler, body)
 
     with misbehaving(noted) as (url, _):
-        remote = RemoteRetriever(url, timeout=5)
+        remote = RemoteRetriever(url)
         remote.search(["a"], 1)  # leaves a connection open, which the children inherit
         remote._lock.acquire()  # as if another thread, which the children do not inherit, were opening one
         children = []

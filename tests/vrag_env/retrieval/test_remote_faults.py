@@ -59,14 +59,21 @@ def test_an_answer_without_fingerprint() -> None:
         RemoteRetriever(url).search(["a"], 1)
 
 
+def impatient(url: str, timeout: float) -> RemoteRetriever:
+    """A client with a short time-out, which began only after /health had answered, however slow the machine is."""
+    remote = RemoteRetriever(url)
+    remote.close()
+    remote._timeout = timeout
+    return remote
+
+
 def test_a_silent_server_is_given_up_after_the_timeout() -> None:
     done = threading.Event()
-    with misbehaving(lambda *_: done.wait(20)) as (url, seen):
-        remote = RemoteRetriever(url, timeout=0.3)
-        started = time.monotonic()
+    with misbehaving(lambda *_: done.wait(200)) as (url, seen):
+        remote = impatient(url, 0.3)
         with pytest.raises(RetrieverError, match=r"did not answer within 0\.3 seconds: raise the timeout"):
             remote.search(["a"], 1)
-        assert time.monotonic() - started < 3 and len(seen) == 2
+        assert len(seen) == 2 and not done.is_set()
         done.set()
 
 
@@ -75,15 +82,14 @@ def test_a_trickling_server_is_given_up_after_the_timeout() -> None:
         handler.send_response(200)
         handler.send_header("Content-Length", "100000")
         handler.end_headers()
-        for _ in range(200):
+        for _ in range(4000):  # never silent for long, and complete after minutes
             handler.wfile.write(b" ")
             time.sleep(0.05)
 
     with misbehaving(trickle) as (url, _):
-        started = time.monotonic()
+        remote = impatient(url, 0.4)
         with pytest.raises(RetrieverError, match=r"did not answer within 0\.4 seconds"):
-            RemoteRetriever(url, timeout=0.4).search(["a"], 1)
-        assert time.monotonic() - started < 3
+            remote.search(["a"], 1)
 
 
 def test_an_endless_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,11 +122,11 @@ def test_large_bodies_are_refused_before_they_are_read(tiny_corpus: Any) -> None
                 yield b" " * 2**16
 
         with suppress(httpx.NetworkError):  # not announced: refused once there is too much, by hanging up
-            answer = httpx.post(url + "/search", content=endless(), trust_env=False)
+            answer = httpx.post(url + "/search", content=endless(), trust_env=False, timeout=100)
             assert answer.status_code == 413 and detail(answer).startswith("body: at most")
         assert sent < 50 * 2**20
-        assert httpx.post(url + "/search", json={"queries": ["a"]}, trust_env=False).status_code == 200
-        metrics = httpx.get(url + "/metrics", trust_env=False).text
+        assert httpx.post(url + "/search", json={"queries": ["a"]}, trust_env=False, timeout=100).status_code == 200
+        metrics = httpx.get(url + "/metrics", trust_env=False, timeout=100).text
         assert 'vrag_rejected_total{reason="body"} 3.0' in metrics
 
 
@@ -148,12 +148,12 @@ def test_a_failing_retriever_is_a_plain_500_and_harms_nobody_else(tiny_corpus: A
     with serving(tiny_corpus, gate) as url, ThreadPoolExecutor(4) as pool:
 
         def ask(query: str) -> httpx.Response:
-            return httpx.post(url + "/search", json={"queries": [query], "k": 1}, trust_env=False, timeout=20)
+            return httpx.post(url + "/search", json={"queries": [query], "k": 1}, trust_env=False, timeout=100)
 
         first = pool.submit(ask, "first")
         until(lambda: len(gate.calls) == 1)
         rest = [pool.submit(ask, query) for query in ("a", "poison", "b")]
-        until(lambda: "vrag_queue_queries 3.0" in httpx.get(url + "/metrics", trust_env=False).text)
+        until(lambda: "vrag_queue_queries 3.0" in httpx.get(url + "/metrics", trust_env=False, timeout=100).text)
         gate.open.set()
         answers = [future.result() for future in (first, *rest)]
     assert [answer.status_code for answer in answers] == [200, 200, 500, 200]
@@ -169,7 +169,7 @@ def test_scores_that_are_no_numbers_are_not_sent(tiny_corpus: Any) -> None:
             return [[Hit(PAGE, float("nan"))] for _ in queries]
 
     with serving(tiny_corpus, Odd()) as url:
-        answer = httpx.post(url + "/search", json={"queries": ["a"]}, trust_env=False)
+        answer = httpx.post(url + "/search", json={"queries": ["a"]}, trust_env=False, timeout=100)
     assert answer.status_code == 500 and "nan" not in answer.text.lower() and "Traceback" not in answer.text
 
 
@@ -424,7 +424,7 @@ def test_a_damaged_picture_is_a_plain_500(tmp_path: Path) -> None:
     corpus = Corpus.create(tmp_path / "corpus")
     corpus.add([(Page("a.pdf#1", "a.pdf", 1, 10, 10, "text", (), "hash"), b"no picture", "png")])
     with serving(corpus, Gate()) as url:
-        answer = httpx.get(f"{url}/pages/a.pdf%231/image", trust_env=False)
+        answer = httpx.get(f"{url}/pages/a.pdf%231/image", trust_env=False, timeout=100)
     assert (answer.status_code, detail(answer)) == (500, "the page could not be read; the server's log says why")
 
 
@@ -439,18 +439,21 @@ def test_too_many_pages_at_once_are_429(tiny_corpus: Any, monkeypatch: pytest.Mo
 
         def image(self, page_id: str) -> Image.Image:
             reading.set()
-            assert go_on.wait(20)
+            assert go_on.wait(100)
             return tiny_corpus.image(page_id)
 
     monkeypatch.setattr(server_module, "_MAX_IMAGES_WAITING", 1)
     with serving(Slow(), Gate()) as url, ThreadPoolExecutor(1) as pool:
-        first = pool.submit(httpx.get, url + IMAGE, trust_env=False, timeout=20)
-        assert reading.wait(10)
-        refused = httpx.get(url + IMAGE, trust_env=False)
+        first = pool.submit(httpx.get, url + IMAGE, trust_env=False, timeout=100)
+        assert reading.wait(100)
+        refused = httpx.get(url + IMAGE, trust_env=False, timeout=100)
         assert (refused.status_code, refused.headers["Retry-After"]) == (429, "1")
-        assert httpx.get(url + "/health", trust_env=False).status_code == 200
+        assert httpx.get(url + "/health", trust_env=False, timeout=100).status_code == 200
         go_on.set()
-        assert first.result().status_code == 200 and httpx.get(url + IMAGE, trust_env=False).status_code == 200
+        assert (
+            first.result().status_code == 200
+            and httpx.get(url + IMAGE, trust_env=False, timeout=100).status_code == 200
+        )
 
 
 @pytest.mark.parametrize("name", ["max_queries", "max_query_chars", "max_k", "max_batch", "max_queue"])
@@ -465,10 +468,10 @@ def test_the_end_waits_for_who_is_being_served(tiny_corpus: Any) -> None:
     with serving(tiny_corpus, gate) as url:
         body = {"queries": ["a"], "k": 1}
         thread = threading.Thread(
-            target=lambda: got.append(httpx.post(url + "/search", json=body, trust_env=False, timeout=20).status_code)
+            target=lambda: got.append(httpx.post(url + "/search", json=body, trust_env=False, timeout=100).status_code)
         )
         thread.start()
         until(lambda: len(gate.calls) == 1)
         threading.Thread(target=lambda: (time.sleep(0.3), gate.open.set())).start()
-    thread.join(10)
+    thread.join(100)
     assert got == [200]

