@@ -5,31 +5,25 @@ from __future__ import annotations
 import io
 import os
 import signal
-import subprocess
 import sys
 import time
 import zipfile
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
+import warm
 from pdf_files import write_pdf
 from PIL import Image
 
-import vrag_env
+from vrag_agent import cli
 from vrag_env.corpus import Corpus, ingest
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs signals and process groups")
-
-# The program that the console script runs, with small commits, so that there are several to be killed between.
-PROGRAM = """
-import sys
-from vrag_env.corpus import ingest
-sys.modules[ingest.__module__]._COMMIT_PAGES = 4
-from vrag_agent.cli import main
-main()
-"""
 
 
 def library(root: Path) -> Path:
@@ -47,16 +41,23 @@ def library(root: Path) -> Path:
     return root
 
 
-def start(paths: Path, corpus: Path) -> subprocess.Popen[bytes]:
+def index(connection: Connection, paths: Path, corpus: Path) -> None:
+    """What the console script runs, with small commits, so that there are several to be killed between."""
+    os.setsid()  # a group of its own, with its reading processes
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for stream in (1, 2):
+        os.dup2(nowhere, stream)
+    sys.modules[ingest.__module__]._COMMIT_PAGES = 4  # type: ignore[attr-defined]  # the module of that name
     options = ["--corpus", str(corpus), "--long-side", "128", "--workers", "1", "--ocr", "never"]
-    environment = {**os.environ, "PYTHONPATH": str(Path(vrag_env.__file__).parents[1])}
-    return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, "index", str(paths), *options],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=environment,
-        start_new_session=True,
-    )
+    sys.argv = ["vrag", "index", str(paths), *options]
+    connection.send("started")
+    cli.main()
+
+
+def start(paths: Path, corpus: Path) -> ForkServerProcess:
+    process, told = warm.start(index, paths, corpus)
+    assert told.recv() == "started"
+    return process
 
 
 def contents(corpus: Path) -> list[dict[str, Any]]:
@@ -80,8 +81,9 @@ def alive(group: int) -> bool:
 def test_killed_at_random_moments(tmp_path: Path) -> None:
     documents = library(tmp_path / "library")
     clean = tmp_path / "clean"
+    process = start(documents, clean)
     started = time.monotonic()
-    assert start(documents, clean).wait() == 0
+    assert warm.finish(process) == 0
     duration = time.monotonic() - started
     expected = contents(clean)
     assert len(expected) == 12 * 3 + 4 + 5 + 3
@@ -90,12 +92,14 @@ def test_killed_at_random_moments(tmp_path: Path) -> None:
     for attempt in range(60):
         corpus = tmp_path / f"corpus {attempt}"
         process = start(documents, corpus)
-        time.sleep(duration * random.uniform(0.3, 1.0))  # before that, Python imports its libraries
+        time.sleep(duration * random.uniform(0.0, 1.0))
+        assert process.pid is not None
         if attempt % 2:
-            os.killpg(process.pid, signal.SIGKILL)  # with its reading processes, as a terminal or a cgroup would
+            with suppress(ProcessLookupError):  # it was done before
+                os.killpg(process.pid, signal.SIGKILL)  # with its readers, as a terminal or a cgroup would
         else:
             process.kill()  # the main process alone, as the out-of-memory killer would
-        if process.wait() != -signal.SIGKILL:
+        if warm.finish(process) != -signal.SIGKILL:
             duration *= 0.8  # it was done before: the machine has become faster
             continue
         killed += 1
@@ -115,13 +119,16 @@ def test_reading_processes_end_with_the_main_one(tmp_path: Path) -> None:
     documents = library(tmp_path / "library")
     write_pdf(documents / "long.pdf", ["x"] * 400)
     process = start(documents, tmp_path / "corpus")
+    group = process.pid
+    assert group is not None
     deadline = time.monotonic() + 200
-    while not list((tmp_path / "corpus").glob(".staging/*/*.arrow")) and time.monotonic() < deadline:
+    while not list((tmp_path / "corpus").glob(".staging/*/*.arrow")):
+        assert time.monotonic() < deadline
         time.sleep(0.01)
-    assert alive(process.pid)
+    assert alive(group)
     process.kill()
-    process.wait()
+    assert warm.finish(process) == -signal.SIGKILL
     deadline = time.monotonic() + 100
-    while alive(process.pid) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not alive(process.pid)
+    while alive(group):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
