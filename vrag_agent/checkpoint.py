@@ -156,9 +156,10 @@ def load_policy(
         tokenizer = AutoTokenizer.from_pretrained(str(source) if settings else base)
         image_processor = AutoImageProcessor.from_pretrained(str(source) if settings else base)
     model = model.to(device)
-    family = FAMILIES[config.model_type](tokenizer, image_processor)
+    family = FAMILIES[config.model_type].of(model.config, tokenizer, image_processor)
     if freeze_vision:
-        model.model.visual.requires_grad_(False)
+        for module in family.vision_modules(model):
+            module.requires_grad_(False)
     if gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     adapter = None

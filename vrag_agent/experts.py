@@ -34,7 +34,7 @@ def demonstrate(
         segments = [family.prompt(system, episode.start().blocks)]
         while True:
             text, key = player.act(episode), episode.state_key
-            ids = (*family.encode(text), family.stop_id)
+            ids = family.action(text)
             # What the tokens say, not what the player wrote: encoding normalises some characters.
             result = episode.step_text(family.decode(ids))
             segments.append(Segment("action", ids, reward=result.reward, state_key=key))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -10,8 +10,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from vrag_agent.attention import NAME, NO_MASK, Span, packed_spans
 from vrag_agent.families import Family
-from vrag_agent.trajectory import Batch
+from vrag_agent.features import FeatureCache
+from vrag_agent.logprobs import logprobs_and_entropy
+from vrag_agent.trajectory import Batch, ImageInput
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,13 @@ class VLMPolicy(nn.Module):
         forbidden[family.vocab_size :] = True
         self.register_buffer("forbidden", forbidden.to(model.device), persistent=False)
         self.version = 0
+        if text._attn_implementation not in ("sdpa", NAME):
+            raise ValueError(
+                f"the model was loaded with attn_implementation={text._attn_implementation!r}: load it with 'sdpa', "
+                "whose kernels are the fast ones here too"
+            )
+        model.set_attn_implementation({"text_config": NAME})
+        self.features = FeatureCache(family, model)
 
     @property
     def device(self) -> torch.device:
@@ -114,8 +124,8 @@ class VLMPolicy(nn.Module):
         with self.adapter.disable_adapter():
             yield
 
-    def log_distribution(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Log-probabilities of the next token.
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Logits of the next token, divided by the temperature.
 
         Args:
             hidden: ``(..., hidden_size)`` last hidden states.
@@ -125,7 +135,57 @@ class VLMPolicy(nn.Module):
         """
         logits = self.model.lm_head(hidden)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) / self.temperature
-        return torch.log_softmax(logits.masked_fill(self.forbidden, -torch.inf), dim=-1)
+        return logits.masked_fill(self.forbidden, -torch.inf)
+
+    def log_distribution(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Log-probabilities of the next token, as :meth:`logits`."""
+        return torch.log_softmax(self.logits(hidden), dim=-1)
+
+    def hidden(
+        self,
+        input_ids: torch.Tensor,
+        position_ids: torch.Tensor,
+        images: Sequence[ImageInput],
+        *,
+        spans: Sequence[Span] | None = None,
+        mask: torch.Tensor | None = None,
+        cache: Any = None,
+    ) -> torch.Tensor:
+        """Run the language model over tokens and the features of their images.
+
+        Args:
+            input_ids: ``(B, T)``.
+            position_ids: ``(rows, B, T)``.
+            images: In the order of their tokens.
+            spans: Sequences in the one row, see :mod:`vrag_agent.attention`.
+            mask: Attention mask where there are no spans: ``(B, T)`` or ``(B, 1, T, keys)``.
+            cache: Key-value cache.
+
+        Returns:
+            Last hidden states, ``(B, T, hidden_size)``.
+
+        Raises:
+            ValueError: If there are not as many image tokens as features.
+        """
+        family = self.family
+        embeddings = self.model.get_input_embeddings()(input_ids)
+        image_mask = input_ids == family.image_token_id
+        features = self.features(images) if images else []
+        if features:
+            seen = torch.cat([part[0] for part in features])
+            if len(seen) != int(image_mask.sum()):
+                raise ValueError(f"{int(image_mask.sum())} image tokens, but the images have {len(seen)} features")
+            embeddings = embeddings.masked_scatter(image_mask[..., None], seen.to(embeddings.dtype))
+        return (
+            family.language_model(self.model)(
+                inputs_embeds=embeddings,
+                attention_mask=mask if spans is None else NO_MASK,
+                past_key_values=cache,
+                use_cache=cache is not None,
+                spans=spans,
+                **family.language_inputs(position_ids, image_mask, features),
+            )
+        ).last_hidden_state
 
     def forward(self, batch: Batch) -> PolicyOutput:
         """Score action tokens and turns.
@@ -133,16 +193,14 @@ class VLMPolicy(nn.Module):
         The language head runs on the hidden states before action tokens only; logits of other positions are
         never made.
         """
-        hidden = self.model.model(
-            input_ids=batch.input_ids,
-            attention_mask=batch.attention_mask,
-            position_ids=batch.position_ids,
-            pixel_values=batch.pixel_values,
-            image_grid_thw=batch.image_grid_thw,
-            use_cache=False,
-        ).last_hidden_state  # (B, T, hidden)
-        logp = self.log_distribution(hidden[batch.rows, batch.columns - 1])  # (N, vocabulary)
-        logprobs = logp.gather(-1, batch.action_ids[:, None]).squeeze(-1)
-        entropy = -(logp.exp() * logp.masked_fill(self.forbidden, 0.0)).sum(-1)
-        values = self.value_head(hidden[batch.decision_rows, batch.decision_columns])
+        spans = packed_spans(batch.lengths) if batch.packed else None
+        mask = None if batch.packed else batch.attention_mask
+        hidden = self.hidden(batch.input_ids, batch.position_ids, batch.images, spans=spans, mask=mask).flatten(0, 1)
+        logprobs, entropy = logprobs_and_entropy(
+            self.logits,
+            hidden[batch.places(batch.rows, batch.columns - 1)],  # (N, hidden)
+            batch.action_ids,
+            len(self.forbidden),
+        )
+        values = self.value_head(hidden[batch.places(batch.decision_rows, batch.decision_columns)])
         return PolicyOutput(logprobs, entropy, values)

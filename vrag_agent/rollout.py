@@ -1,12 +1,15 @@
 """Rollout: plays episodes with a policy, many at a time, and keeps them as exact trajectories.
 
-One batch of episodes shares each call: one forward pass per sampled token, one retrieval call per turn and one
-call of the judge (:func:`vrag_env.episode.step_many`). Finished episodes leave the batch.
+Each episode goes at its own pace: while some write long actions, others have been answered by the environment and
+write the next, and an episode that ends makes room for a new one. Turns are still handed to the environment some
+at a time, so that retrieval and judge are called in batches (:func:`vrag_env.episode.step_many`). Every episode
+draws from a random generator of its own: what it does depends on its seed, not on what runs beside it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -18,6 +21,10 @@ from vrag_env.episode import Block, Episode, StepResult, step_many
 from vrag_env.questions import Question
 
 BlockFilter = Callable[[tuple[Block, ...]], tuple[Block, ...]]
+
+WAITING_SHARE = 4
+"""Turns are handed to the environment once one in so many of the running episodes waits: fewer would make the calls
+of retriever and model small, more would leave rows idle."""
 
 
 def collect(
@@ -36,76 +43,107 @@ def collect(
         policy: Who plays; put into evaluation mode for the time of the call.
         episodes: Fresh episodes; they hold the full record afterwards.
         max_tokens: Most tokens of one action. A longer one is cut; the environment then reads what there is.
-        generator: Source of randomness; ``None`` for greedy decoding.
-        batch_size: Episodes that run at the same time.
+        generator: Gives each episode, in order, the seed of its own generator; ``None`` for greedy decoding.
+        batch_size: Most episodes that run at the same time.
         see: Changes what the policy sees (a test of whether it looks at all); ``None`` leaves it alone.
         progress: Called with the number of episodes that have just ended.
 
     Returns:
         One trajectory per episode, in the same order.
     """
+    if not episodes:
+        return []
+    seeds: list[int | None] = [None] * len(episodes)
+    if generator is not None:
+        seeds = list(torch.randint(1 << 62, (len(episodes),), generator=generator).tolist())
     was_training = policy.training
     policy.eval()
-    trajectories: list[Trajectory] = []
     try:
-        for start in range(0, len(episodes), batch_size):
-            batch = episodes[start : start + batch_size]
-            trajectories += _play(policy, batch, max_tokens, generator, see, progress)
+        return _play(policy, episodes, seeds, max_tokens, min(batch_size, len(episodes)), see, progress)
     finally:
         policy.train(was_training)
-    return trajectories
+
+
+@dataclass
+class _Game:
+    """An episode that is being played, and what is kept of it."""
+
+    index: int
+    episode: Episode
+    segments: list[Segment]
+    state_key: str = ""
+    last: StepResult | None = None
+
+    def trajectory(self) -> Trajectory:
+        """Return what was kept."""
+        if self.last is None:
+            raise RuntimeError(f"episode {self.index} has not been played")
+        return Trajectory(
+            tuple(self.segments),
+            question_id=self.episode.question.question_id,
+            info={k: v for k, v in self.last.info.items() if k != "blocks"},
+            truncated=self.last.truncated,
+        )
 
 
 def _play(
     policy: VLMPolicy,
     episodes: Sequence[Episode],
+    seeds: Sequence[int | None],
     max_tokens: int,
-    generator: torch.Generator | None,
+    rows: int,
     see: BlockFilter | None,
     progress: Callable[[int], None] | None,
 ) -> list[Trajectory]:
-    family = policy.family
-    segments: list[list[Segment]] = []
-    for episode in episodes:
-        system = episode.instructions if policy.system is None else policy.system
-        segments.append([family.prompt(system, _seen(episode.start().blocks, see))])
-    sampler = HFSampler(policy, len(episodes), generator)
-    live = list(range(len(episodes)))
-    last: dict[int, StepResult] = {}
-    while live:
-        keys = [episodes[i].state_key for i in live]
-        sampled = sampler.sample([segments[i][-1] for i in live], max_tokens)
-        texts = [family.decode(action.token_ids) for action in sampled]
-        results = step_many([episodes[i] for i in live], texts)
-        for i, key, action, result in zip(live, keys, sampled, results, strict=True):
-            segments[i].append(
+    sampler = HFSampler(policy, rows)
+    coming: Iterator[_Game] = (_start(policy, i, episode, see) for i, episode in enumerate(episodes))
+    games: dict[int, _Game] = {}
+    finished: dict[int, Trajectory] = {}
+    waiting: dict[int, Segment] = {}
+    while len(finished) < len(episodes):
+        while sampler.room and (game := next(coming, None)) is not None:
+            seed = seeds[game.index]
+            own = None if seed is None else torch.Generator().manual_seed(seed)
+            number = sampler.open(own)
+            games[number], waiting[number] = game, game.segments[0]
+        if 2 * len(sampler) <= len(sampler) + sampler.room:  # the last ones: half of the rows stay empty
+            sampler.trim()
+        for number in waiting:
+            games[number].state_key = games[number].episode.state_key
+        sampler.extend(waiting, max_tokens)
+        waiting = {}
+        actions = sampler.run(-(-len(sampler) // WAITING_SHARE))
+        texts = [policy.family.decode(action.token_ids) for action in actions.values()]
+        results = step_many([games[number].episode for number in actions], texts)
+        for (number, action), result in zip(actions.items(), results, strict=True):
+            game = games[number]
+            game.last = result
+            game.segments.append(
                 Segment(
                     "action",
                     action.token_ids,
                     action.logprobs,
                     reward=result.reward,
                     policy_version=policy.version,
-                    state_key=key,
+                    state_key=game.state_key,
                 )
             )
-            last[i] = result
-            if not episodes[i].done:
-                segments[i].append(family.observation(_seen(result.blocks, see), action.token_ids))
-        still = [row for row, i in enumerate(live) if not episodes[i].done]
-        if progress is not None and len(still) < len(live):
-            progress(len(live) - len(still))
-        if still and len(still) < len(live):
-            sampler.keep(still)
-        live = [live[row] for row in still]
-    return [
-        Trajectory(
-            tuple(segments[i]),
-            question_id=episode.question.question_id,
-            info={k: v for k, v in last[i].info.items() if k != "blocks"},
-            truncated=last[i].truncated,
-        )
-        for i, episode in enumerate(episodes)
-    ]
+            if game.episode.done:
+                sampler.close(number)
+                finished[game.index] = games.pop(number).trajectory()
+            else:
+                observation = policy.family.observation(_seen(result.blocks, see), action.token_ids)
+                game.segments.append(observation)
+                waiting[number] = observation
+        ended = len(actions) - len(waiting)
+        if progress is not None and ended:
+            progress(ended)
+    return [finished[i] for i in range(len(episodes))]
+
+
+def _start(policy: VLMPolicy, index: int, episode: Episode, see: BlockFilter | None) -> _Game:
+    system = episode.instructions if policy.system is None else policy.system
+    return _Game(index, episode, [policy.family.prompt(system, _seen(episode.start().blocks, see))])
 
 
 def _seen(blocks: tuple[Block, ...], see: BlockFilter | None) -> tuple[Block, ...]:

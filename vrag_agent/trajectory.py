@@ -25,12 +25,13 @@ class ImageInput:
     """One image inside a segment.
 
     Attributes:
-        pixel_values: Patches as the family's image processor makes them, ``(patches, patch_dim)``; shared
-            between all segments that show the same image, never written to.
-        grid_thw: Patches in time, height and width.
+        pixel_values: What the family's image processor makes of it: ``(patches, patch_dim)`` or ``(tiles, 3, side,
+            side)``; shared between all segments that show the same image, never written to.
+        grid_thw: Patches in time, height and width; tiles and their sides where a family cuts images into tiles.
         start: Index of the first image token in the segment.
         length: Number of image tokens.
         key: Hash of the pixels.
+        runs: ``(start, length)`` of each run of image tokens, where there is more than one; labels stand between.
     """
 
     pixel_values: torch.Tensor
@@ -38,6 +39,12 @@ class ImageInput:
     start: int
     length: int
     key: str
+    runs: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def places(self) -> list[int]:
+        """Index of each image token in the segment."""
+        return [i for start, length in self.runs or ((self.start, self.length),) for i in range(start, start + length)]
 
 
 @dataclass(frozen=True)
@@ -112,46 +119,69 @@ class Trajectory:
 
 @dataclass(frozen=True)
 class Batch:
-    """The tensors of one forward pass over ``B`` trajectories of at most ``T`` tokens.
+    """The tensors of one forward pass over trajectories: one behind the other in one row, or one per row.
+
+    With packing ``B`` is 1 and ``T`` the number of all tokens; without it ``B`` is the number of trajectories and
+    ``T`` the length of the longest. Results do not depend on which.
 
     Attributes:
-        input_ids: ``(B, T)``, padded on the right.
-        attention_mask: ``(B, T)``, 1 where a token is.
-        position_ids: ``(rows, B, T)`` explicit positions, as the family needs them.
-        pixel_values: Patches of all images, trajectory by trajectory, ``(P, patch_dim)``; ``None`` without
-            images.
-        image_grid_thw: ``(images, 3)``; ``None`` without images.
+        input_ids: ``(B, T)``, padded on the right where there is padding.
+        position_ids: ``(rows, B, T)`` explicit positions, as the family needs them; each trajectory begins at 0.
+        lengths: Tokens of each trajectory.
+        packed: Whether all trajectories stand in one row.
+        images: All images in the order of their tokens.
         rows: ``(N,)`` trajectory of each action token.
-        columns: ``(N,)`` position of each action token; its logits stand at ``columns - 1``.
-        turns: ``(N,)`` turn of each action token, counted from 0 in its trajectory.
+        columns: ``(N,)`` index of each action token in its trajectory.
+        turns: ``(N,)`` turn that each action token belongs to.
         decision_rows: ``(M,)`` trajectory of each turn.
         decision_columns: ``(M,)`` last token before each turn's first action token: what the critic reads.
     """
 
     input_ids: torch.Tensor
-    attention_mask: torch.Tensor
     position_ids: torch.Tensor
-    pixel_values: torch.Tensor | None
-    image_grid_thw: torch.Tensor | None
+    lengths: tuple[int, ...]
+    packed: bool
+    images: tuple[ImageInput, ...]
     rows: torch.Tensor
     columns: torch.Tensor
     turns: torch.Tensor
     decision_rows: torch.Tensor
     decision_columns: torch.Tensor
 
+    def places(self, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+        """Index in the flattened batch, ``(B * T)``, of tokens given by trajectory and index in it."""
+        if self.packed:
+            ends = torch.tensor(self.lengths, device=rows.device).cumsum(0)
+            return ends[rows] - torch.tensor(self.lengths, device=rows.device)[rows] + columns
+        return rows * self.input_ids.shape[1] + columns
+
     @property
     def action_ids(self) -> torch.Tensor:
         """Ids of the action tokens, ``(N,)``."""
-        return self.input_ids[self.rows, self.columns]
+        return self.input_ids.flatten()[self.places(self.rows, self.columns)]
+
+    @property
+    def attention_mask(self) -> torch.Tensor:
+        """``(B, T)``, true where a token is."""
+        if self.packed:
+            return torch.ones_like(self.input_ids, dtype=torch.bool)
+        lengths = torch.tensor(self.lengths, device=self.input_ids.device)
+        return torch.arange(self.input_ids.shape[1], device=lengths.device) < lengths[:, None]
 
 
-def collate(trajectories: Sequence[Trajectory], family: Family, device: torch.device | str = "cpu") -> Batch:
+def collate(
+    trajectories: Sequence[Trajectory],
+    family: Family,
+    device: torch.device | str = "cpu",
+    packed: bool = True,
+) -> Batch:
     """Make the tensors of one forward pass.
 
     Args:
         trajectories: At least one.
         family: Knows positions, padding and the image token.
         device: Where the tensors go.
+        packed: Put all trajectories into one row, without padding.
 
     Raises:
         ValueError: If there is no trajectory, if one begins with an action, or if the image tokens of a segment
@@ -159,11 +189,7 @@ def collate(trajectories: Sequence[Trajectory], family: Family, device: torch.de
     """
     if not trajectories:
         raise ValueError("a batch needs at least one trajectory, got none")
-    length = max(len(trajectory.token_ids) for trajectory in trajectories)
-    size = (len(trajectories), length)
-    input_ids = torch.full(size, family.pad_id, dtype=torch.long)
-    attention_mask = torch.zeros(size, dtype=torch.long)
-    position_ids = torch.zeros((family.position_rows, *size), dtype=torch.long)
+    sequences, positions = [], []
     rows: list[int] = []
     columns: list[int] = []
     turns: list[int] = []
@@ -172,10 +198,8 @@ def collate(trajectories: Sequence[Trajectory], family: Family, device: torch.de
         for segment in trajectory.segments:
             check_images(segment, family.image_token_id)
         ids = trajectory.token_ids
-        input_ids[row, : len(ids)] = torch.tensor(ids)
-        attention_mask[row, : len(ids)] = 1
-        grids = [image.grid_thw for image in trajectory.images]
-        position_ids[:, row, : len(ids)] = family.positions(ids, grids)
+        sequences.append(torch.tensor(ids))
+        positions.append(family.positions(ids, [image.grid_thw for image in trajectory.images]))
         start, turn = 0, 0
         for segment in trajectory.segments:
             end = start + len(segment.token_ids)
@@ -188,13 +212,21 @@ def collate(trajectories: Sequence[Trajectory], family: Family, device: torch.de
                 decisions.append((row, start - 1))
                 turn += 1
             start = end
-    images = [image for trajectory in trajectories for image in trajectory.images]
+    if packed:
+        input_ids, position_ids = torch.cat(sequences)[None], torch.cat(positions, dim=1)[:, None]
+    else:
+        width = max(len(ids) for ids in sequences)
+        input_ids = torch.full((len(sequences), width), family.pad_id, dtype=torch.long)
+        position_ids = torch.zeros((family.position_rows, len(sequences), width), dtype=torch.long)
+        for row, (sequence, position) in enumerate(zip(sequences, positions, strict=True)):
+            input_ids[row, : len(sequence)] = sequence
+            position_ids[:, row, : len(sequence)] = position
     return Batch(
         input_ids=input_ids.to(device),
-        attention_mask=attention_mask.to(device),
         position_ids=position_ids.to(device),
-        pixel_values=torch.cat([i.pixel_values for i in images]).to(device) if images else None,
-        image_grid_thw=torch.tensor([i.grid_thw for i in images]).to(device) if images else None,
+        lengths=tuple(len(sequence) for sequence in sequences),
+        packed=packed,
+        images=tuple(image for trajectory in trajectories for image in trajectory.images),
         rows=torch.tensor(rows, dtype=torch.long, device=device),
         columns=torch.tensor(columns, dtype=torch.long, device=device),
         turns=torch.tensor(turns, dtype=torch.long, device=device),
@@ -210,7 +242,7 @@ def check_images(segment: Segment, image_token_id: int) -> None:
         ValueError: If they are not; training on such a segment would show the model the wrong pixels.
     """
     found = [i for i, token in enumerate(segment.token_ids) if token == image_token_id]
-    expected = [i for image in segment.images for i in range(image.start, image.start + image.length)]
+    expected = [i for image in segment.images for i in image.places]
     if found != expected:
         raise ValueError(
             f"the {segment.kind} segment has {len(found)} image tokens, but its {len(segment.images)} images "

@@ -180,7 +180,7 @@ def test_an_image_is_prepared_once_and_never_mixed_up(shared_policy: VLMPolicy) 
 def test_the_cache_of_pixels_is_bounded(shared_policy: VLMPolicy, monkeypatch: pytest.MonkeyPatch) -> None:
     family = Qwen2_5VL(shared_policy.family.tokenizer, shared_policy.family.image_processor)
     one = family.prompt("", [picture(0)]).images[0].pixel_values.nbytes
-    monkeypatch.setattr("vrag_agent.families.qwen2_5_vl.CACHE_BYTES", 3 * one)
+    monkeypatch.setattr("vrag_agent.families.base.CACHE_BYTES", 3 * one)
     kept = [family.prompt("", [picture(seed)]).images[0].pixel_values for seed in range(6)]
     assert len(family._pixels) == 3 and family._bytes == 3 * one
     assert family.prompt("", [picture(5)]).images[0].pixel_values is kept[5]

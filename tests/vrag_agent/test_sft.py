@@ -67,9 +67,9 @@ def test_only_positions_before_action_tokens_get_a_gradient() -> None:
     SFT(policy, batch_size=2, learning_rate=0.0).learn(wanted, epochs=1)
     handle.remove()
     batch = collate(wanted, policy.family)
-    trained = torch.zeros(batch.input_ids.shape, dtype=torch.bool)
-    trained[batch.rows, batch.columns - 1] = True
-    size = kept[0].grad.abs().sum(-1)
+    trained = torch.zeros(batch.input_ids.numel(), dtype=torch.bool)
+    trained[batch.places(batch.rows, batch.columns - 1)] = True
+    size = kept[0].grad.abs().sum(-1).flatten()
     assert (size[trained] > 0).all() and (size[~trained] == 0).all()
     assert int(trained.sum()) == tokens(wanted)
 

@@ -3,7 +3,6 @@
 from dataclasses import FrozenInstanceError, replace
 
 import pytest
-import torch
 from conversations import SMALL, TALL, WIDE, picture
 
 from vrag_agent.policy import VLMPolicy
@@ -28,13 +27,14 @@ def two_trajectories() -> list[Trajectory]:
 
 def test_collate_by_hand(shared_policy: VLMPolicy) -> None:
     family = shared_policy.family
-    batch = collate(two_trajectories(), family)
+    batch = collate(two_trajectories(), family, packed=False)
     pad = family.pad_id
     assert batch.input_ids.tolist() == [
         [10, 11, 12, 20, 21, 30, 31, 32, 33, 22],
         [13, 14, 23, 24, 25, pad, pad, pad, pad, pad],
     ]
-    assert batch.attention_mask.tolist() == [[1] * 10, [1] * 5 + [0] * 5]
+    assert batch.attention_mask.int().tolist() == [[1] * 10, [1] * 5 + [0] * 5]
+    assert batch.lengths == (10, 5)
     assert batch.rows.tolist() == [0, 0, 0, 1, 1, 1]
     assert batch.columns.tolist() == [3, 4, 9, 2, 3, 4]
     assert batch.turns.tolist() == [0, 0, 1, 0, 0, 0]
@@ -43,7 +43,18 @@ def test_collate_by_hand(shared_policy: VLMPolicy) -> None:
     assert batch.action_ids.tolist() == [20, 21, 22, 23, 24, 25]
     assert batch.position_ids.shape == (4, 2, 10)
     assert batch.position_ids[:, 1].tolist() == [[0, 1, 2, 3, 4, 0, 0, 0, 0, 0]] * 4
-    assert batch.pixel_values is None and batch.image_grid_thw is None
+    assert batch.images == ()
+
+
+def test_packing_by_hand(shared_policy: VLMPolicy) -> None:
+    batch = collate(two_trajectories(), shared_policy.family)
+    assert batch.input_ids.tolist() == [[10, 11, 12, 20, 21, 30, 31, 32, 33, 22, 13, 14, 23, 24, 25]]
+    assert batch.position_ids.tolist() == [[[*range(10), *range(5)]]] * 4
+    assert batch.attention_mask.int().tolist() == [[1] * 15]
+    assert batch.rows.tolist() == [0, 0, 0, 1, 1, 1] and batch.columns.tolist() == [3, 4, 9, 2, 3, 4]
+    assert batch.places(batch.rows, batch.columns).tolist() == [3, 4, 9, 12, 13, 14]
+    assert batch.places(batch.decision_rows, batch.decision_columns).tolist() == [2, 8, 11]
+    assert batch.action_ids.tolist() == [20, 21, 22, 23, 24, 25]
 
 
 def test_what_a_trajectory_says_of_itself() -> None:
@@ -67,10 +78,9 @@ def test_images_of_a_batch_stand_trajectory_by_trajectory_turn_by_turn(shared_po
     second = Trajectory((family.prompt("", [picture(3, sizes[3])]),))
     batch = collate([first, second], family)
     # Patches of 14 pixels: 112 x 56 are 4 rows of 8, 56 x 140 are 10 of 4, 28 x 28 are 2 of 2.
-    assert batch.image_grid_thw.tolist() == [[1, 4, 8], [1, 10, 4], [1, 2, 2]]
-    assert batch.pixel_values.shape == (32 + 40 + 4, 3 * 2 * 14 * 14)
-    expected = torch.cat([image.pixel_values for image in (*first.images, *second.images)])
-    assert torch.equal(batch.pixel_values, expected)
+    assert [image.grid_thw for image in batch.images] == [(1, 4, 8), (1, 10, 4), (1, 2, 2)]
+    assert [len(image.pixel_values) for image in batch.images] == [32, 40, 4]
+    assert batch.images == (*first.images, *second.images)
     assert len({image.key for image in (*first.images, *second.images)}) == 3
 
 

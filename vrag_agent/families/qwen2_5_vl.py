@@ -2,26 +2,22 @@ r"""Qwen2.5-VL: ChatML turns, one visual token per 28 x 28 pixels, three-row rot
 
 Conversation: ``<|im_start|>system\n...<|im_end|>\n<|im_start|>user\n...<|im_end|>\n<|im_start|>assistant\n`` and
 then the action, which ends with ``<|im_end|>``. The suffixes are written as ids, segment by segment; nothing is
-rendered twice. Text from questions, pages and the environment is encoded with special tokens switched off, so
-that ``<|im_end|>`` in a document is seven characters of text and no end of a turn.
+rendered twice.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image as PILImage
+from torch import nn
 
+from vrag_agent.families.base import Family, Features
 from vrag_agent.trajectory import ImageInput, Segment
 from vrag_env.episode import Block, Text
-
-CACHE_BYTES = 1 << 30
-"""Pixel values of recently shown images kept in memory, so that a page shown in many episodes is prepared once."""
 
 
 def mrope_positions(
@@ -73,68 +69,48 @@ def mrope_positions(
     return positions
 
 
-class Qwen2_5VL:
+class Qwen2_5VL(Family):
     """The Qwen2.5-VL family; see :class:`vrag_agent.families.base.Family` for the attributes.
 
     Args:
         tokenizer: A Qwen2 tokenizer with the Qwen special tokens.
-        image_processor: The family's image processor; its own resizing is not used, since the environment shows
-            images in sizes that the processor would leave as they are.
+        image_processor: The family's image processor.
     """
 
     name = "qwen2_5_vl"
+    title = "Qwen2.5-VL"
     box_frame = "pixel"
     position_rows = 4
     lora_targets = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"
 
     def __init__(self, tokenizer: Any, image_processor: Any) -> None:
-        self.tokenizer = tokenizer
-        self.image_processor = image_processor
+        super().__init__(tokenizer, image_processor)
         self.merge = int(image_processor.merge_size)
         self.pixel_multiple = int(image_processor.patch_size) * self.merge
         self.stop_id = self._special("<|im_end|>")
         self.pad_id = self._special("<|endoftext|>")
         self.image_token_id = self._special("<|image_pad|>")
-        specials = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-        self.vocab_size = len(tokenizer)
-        self.forbidden_ids = tuple(sorted(specials - {self.stop_id}))
         self._start = self._special("<|im_start|>")
         self._vision = self._special("<|vision_start|>"), self._special("<|vision_end|>")
-        self._pixels: OrderedDict[str, tuple[torch.Tensor, tuple[int, int, int]]] = OrderedDict()
-        self._bytes = 0
-
-    def _special(self, token: str) -> int:
-        index = self.tokenizer.convert_tokens_to_ids(token)
-        if index is None or (index == self.tokenizer.unk_token_id and token != self.tokenizer.unk_token):
-            raise ValueError(f"the tokenizer has no {token}: it is not of the Qwen2.5-VL family")
-        return int(index)
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write the family's processor, which holds tokenizer, image processor and chat template."""
         from transformers import Qwen2_5_VLProcessor, Qwen2VLVideoProcessor
 
-        video = Qwen2VLVideoProcessor(
+        self._save(directory, Qwen2_5_VLProcessor, Qwen2VLVideoProcessor)
+
+    def _save(self, directory: str | Path, processor: Any, video_processor: Any) -> None:
+        video = video_processor(
             patch_size=self.image_processor.patch_size,
             merge_size=self.image_processor.merge_size,
             temporal_patch_size=self.image_processor.temporal_patch_size,
         )
-        Qwen2_5_VLProcessor(
+        processor(
             image_processor=self.image_processor,
             tokenizer=self.tokenizer,
             video_processor=video,
             chat_template=self.tokenizer.chat_template,
         ).save_pretrained(directory)
-
-    def encode(self, text: str) -> tuple[int, ...]:
-        """Ids of plain text; special tokens in it stay plain text."""
-        return tuple(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids)
-
-    def decode(self, token_ids: Sequence[int]) -> str:
-        """Text of an action, without the stop id."""
-        ids = list(token_ids)
-        if ids and ids[-1] == self.stop_id:
-            ids.pop()
-        return str(self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
     def prompt(self, system: str, blocks: Sequence[Block]) -> Segment:
         """Write system and first user turn; without a system text there is no system turn."""
@@ -165,24 +141,32 @@ class Qwen2_5VL:
         ids += [self.stop_id, *self.encode("\n"), self._start, *self.encode("assistant\n")]
         return Segment(kind, tuple(ids), images=tuple(images))
 
-    def _image(self, image: PILImage.Image) -> tuple[torch.Tensor, tuple[int, int, int], str]:
-        if image.width % self.pixel_multiple or image.height % self.pixel_multiple:
-            raise ValueError(
-                f"an image of {image.width} x {image.height} pixels does not divide into visual tokens: "
-                f"set the environment's pixel_multiple to {self.pixel_multiple}"
-            )
-        key = hashlib.sha256(f"{image.size}".encode() + image.tobytes()).hexdigest()[:32]
-        if key not in self._pixels:
-            out = self.image_processor(images=[image], do_resize=False, return_tensors="pt")
-            time, height, width = out["image_grid_thw"][0].tolist()
-            self._pixels[key] = out["pixel_values"], (time, height, width)
-            self._bytes += out["pixel_values"].nbytes
-            while self._bytes > CACHE_BYTES and len(self._pixels) > 1:
-                _, (old, _) = self._pixels.popitem(last=False)
-                self._bytes -= old.nbytes
-        self._pixels.move_to_end(key)
-        return (*self._pixels[key], key)
+    def prepare(self, image: PILImage.Image) -> tuple[torch.Tensor, tuple[int, int, int]]:
+        """Return ``(patches, patch_dim)`` and the patches in time, height and width."""
+        out = self.image_processor(images=[image], do_resize=False, return_tensors="pt")
+        time, height, width = out["image_grid_thw"][0].tolist()
+        return out["pixel_values"], (time, height, width)
 
     def positions(self, token_ids: Sequence[int], grids: Sequence[tuple[int, int, int]]) -> torch.Tensor:
         """See :func:`mrope_positions`."""
         return mrope_positions(token_ids, grids, self.image_token_id, self.merge)
+
+    def language_model(self, model: Any) -> nn.Module:
+        """Return ``model.model.language_model``."""
+        return model.model.language_model
+
+    def vision_modules(self, model: Any) -> list[nn.Module]:
+        """Return the vision tower, which includes the merger."""
+        return [model.model.visual]
+
+    def features(self, model: Any, images: Sequence[ImageInput]) -> list[Features]:
+        """Return one ``(image tokens, hidden)`` per image."""
+        return [(features,) for features in self._encode(model, images).pooler_output]
+
+    def _encode(self, model: Any, images: Sequence[ImageInput]) -> Any:
+        device = model.model.visual.device
+        return model.model.get_image_features(
+            torch.cat([image.pixel_values for image in images]).to(device),
+            torch.tensor([image.grid_thw for image in images], device=device),
+            return_dict=True,
+        )
