@@ -29,7 +29,7 @@ _TRIAL_VECTORS = 16_384
 _BATCH_SCORES = 2**22  # scores held at once: 32 MiB
 
 # (integers of pages (vectors, dim), integers of queries (dim, columns), pooled vectors per page)
-# -> maxima (pages, columns)
+# -> maxima (columns, pages)
 _Kernel = Callable[[Int8, Int8, int], Int32]
 
 
@@ -70,8 +70,7 @@ class PooledIndex:
         for low in range(0, count, step):
             block = self.codes[low : low + step] if rows is None else self.codes[rows[low : low + step]]
             maxima = self._kernel(block.reshape(-1, block.shape[2]), columns, per_page)
-            sums = np.add.reduceat(maxima, queries.starts[:-1], axis=1, dtype=np.int64)
-            scores[:, low : low + step] = sums.T
+            scores[:, low : low + step] = np.add.reduceat(maxima, queries.starts[:-1], axis=0, dtype=np.int64)
         scores *= self.scales if rows is None else self.scales[rows]
         return scores
 
@@ -141,23 +140,27 @@ def _exact(kernel: _Kernel) -> bool:
     """Whether the largest numbers come out right: eight-bit instructions of some older processors saturate."""
     largest = np.full((64, 128), 127, dtype=np.int8)
     signs = np.where(np.arange(32) % 2, 127, -127).astype(np.int8) * np.ones((128, 1), dtype=np.int8)
-    return bool((kernel(largest, signs, 1) == largest.astype(np.int64) @ signs).all())
+    return bool((largest.astype(np.int64) @ signs == kernel(largest, signs, 1).T).all())
+
+
+# The products of a page lie side by side, where their maximum is fastest.
 
 
 def _by_numpy(pages: Int8, columns: Int8, per_page: int) -> Int32:
-    products = pages.astype(np.float32) @ columns.astype(np.float32)
-    return np.asarray(products.reshape(-1, per_page, products.shape[1]).max(axis=1), dtype=np.int32)
+    products = columns.astype(np.float32).T @ pages.astype(np.float32).T
+    return np.asarray(np.maximum.reduceat(products, range(0, len(pages), per_page), axis=1), dtype=np.int32)
 
 
 def _by_torch_float(pages: Int8, columns: Int8, per_page: int) -> Int32:
     import torch
 
-    products = torch.from_numpy(pages).float() @ torch.from_numpy(columns).float()
-    return np.asarray(products.view(-1, per_page, products.shape[1]).amax(dim=1).numpy(), dtype=np.int32)
+    products = torch.from_numpy(columns).float().T @ torch.from_numpy(pages).float().T
+    return np.asarray(products.view(len(products), -1, per_page).amax(dim=2).numpy(), dtype=np.int32)
 
 
 def _by_torch_int(pages: Int8, columns: Int8, per_page: int) -> Int32:
     import torch
 
-    products = torch._int_mm(torch.from_numpy(pages), torch.from_numpy(columns))  # int8 x int8 -> int32
-    return np.asarray(products.view(-1, per_page, products.shape[1]).amax(dim=1).numpy())
+    # int8 x int8 -> int32. Not transposed as above: for few dimensions or columns torch 2.12 gets that wrong.
+    products = torch._int_mm(torch.from_numpy(pages), torch.from_numpy(columns))
+    return np.asarray(products.view(-1, per_page, products.shape[1]).amax(dim=1).numpy().T)
