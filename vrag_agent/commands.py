@@ -173,6 +173,7 @@ def run_training(
     import torch
 
     from vrag_agent.checkpoint import load_policy, read_settings, save_checkpoint
+    from vrag_agent.config import PPOConfig
     from vrag_agent.experts import demonstrate
     from vrag_agent.ppo import PPO
     from vrag_agent.rollout import QuestionStream
@@ -215,9 +216,7 @@ def run_training(
             sft.learn(written, 3, after_step)
         save_checkpoint(policy, out / "checkpoint", look, max_tokens)
 
-    ppo = PPO(
-        policy,
-        stream,
+    settings = PPOConfig(
         n_episodes=episodes,
         minibatch_size=min(minibatch, episodes),
         microbatch_size=microbatch,
@@ -227,6 +226,7 @@ def run_training(
         rollout_batch_size=rollout_batch,
         seed=seed,
     )
+    ppo = PPO(policy, stream, settings)
     with (
         (out / "metrics.jsonl").open("w", encoding="utf-8") as log,
         tqdm(desc="PPO", total=iterations, unit="iteration") as bar,

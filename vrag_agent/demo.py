@@ -27,6 +27,7 @@ from tqdm import tqdm
 from vrag_agent import tiny
 from vrag_agent.checkpoint import save_checkpoint
 from vrag_agent.commands import make_env
+from vrag_agent.config import PPOConfig
 from vrag_agent.evaluate import describe_corpus, evaluation, play, to_json, versions, write_episodes, write_json
 from vrag_agent.experts import demonstrate
 from vrag_agent.parity import check_rollout
@@ -263,9 +264,7 @@ def _learn(
     policy: VLMPolicy, env: VRAGEnv, scale: Scale, seed: int, log: Callable[[str], Any]
 ) -> list[dict[str, float]]:
     policy.temperature = TEMPERATURE
-    ppo = PPO(
-        policy,
-        QuestionStream(env, seed),
+    config = PPOConfig(
         n_episodes=scale.episodes,
         n_epochs=1,
         minibatch_size=scale.episodes,
@@ -275,6 +274,7 @@ def _learn(
         max_tokens=MAX_TOKENS,
         seed=seed,
     )
+    ppo = PPO(policy, QuestionStream(env, seed), config)
     # Before anything is trained on samples: does the trainer see what the sampler saw?
     check_rollout(collect(policy, ppo.episodes(8), max_tokens=MAX_TOKENS, generator=ppo.sampling), policy)
     with _bar("PPO", scale.ppo_iterations, "iteration") as bar:

@@ -25,11 +25,13 @@ class PolicyOutput:
         logprobs: Log-probability of each action token, ``(N,)``.
         entropy: Entropy of the distribution that each was drawn from, ``(N,)``.
         values: Value of each turn, ``(M,)``.
+        token_values: Value before each action token, ``(N,)``; at a turn's first token it is the turn's value.
     """
 
     logprobs: torch.Tensor
     entropy: torch.Tensor
     values: torch.Tensor
+    token_values: torch.Tensor
 
 
 class ValueHead(nn.Module):
@@ -196,11 +198,12 @@ class VLMPolicy(nn.Module):
         spans = packed_spans(batch.lengths) if batch.packed else None
         mask = None if batch.packed else batch.attention_mask
         hidden = self.hidden(batch.input_ids, batch.position_ids, batch.images, spans=spans, mask=mask).flatten(0, 1)
+        before = hidden[batch.places(batch.rows, batch.columns - 1)]  # (N, hidden)
         logprobs, entropy = logprobs_and_entropy(
             self.logits,
-            hidden[batch.places(batch.rows, batch.columns - 1)],  # (N, hidden)
+            before,
             batch.action_ids,
             len(self.forbidden),
         )
         values = self.value_head(hidden[batch.places(batch.decision_rows, batch.decision_columns)])
-        return PolicyOutput(logprobs, entropy, values)
+        return PolicyOutput(logprobs, entropy, values, self.value_head(before))

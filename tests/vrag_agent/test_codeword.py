@@ -9,6 +9,8 @@ import pytest
 import torch
 from codeword import LETTERS, CodewordEpisode
 
+from vrag_agent.alarms import AlarmError
+from vrag_agent.config import PPOConfig
 from vrag_agent.policy import VLMPolicy
 from vrag_agent.ppo import PPO
 from vrag_agent.trajectory import Trajectory
@@ -26,11 +28,10 @@ def learn(
     seed: int,
     max_tokens: int = 1,
     good: float = 0.9,
+    parity: str = "stop",
 ) -> list[float]:
     """Train until three iterations in a row are good on average; return the success rates."""
-    trainer = algorithm(
-        policy,
-        episodes,
+    config = PPOConfig(
         n_episodes=128,
         n_epochs=2,
         minibatch_size=64,
@@ -39,8 +40,10 @@ def learn(
         value_learning_rate=1e-2,
         kl_coef=0.0,
         max_tokens=max_tokens,
+        parity=parity,
         seed=seed,
     )
+    trainer = algorithm(policy, episodes, config)
     rates: list[float] = []
     while len(rates) < iterations and not (len(rates) > 2 and mean(rates[-3:]) > good):
         rates.append(trainer.learn(1)[0]["rollout/success_rate"])
@@ -94,7 +97,9 @@ def _shown(segment: Any, other: Trajectory) -> Any:
 def test_with_the_pixels_of_other_trajectories_it_stays_at_chance(seed: int) -> None:
     """The correct trainer needs 9 to 12 iterations here."""
     episodes = codeword.episodes(True, seed + 1)
-    wrong = learn(OtherPixels, new_policy(seed), episodes, iterations=20, seed=seed)
+    with pytest.raises(AlarmError, match="sampler_gap"):  # which is what should happen
+        learn(OtherPixels, new_policy(seed), episodes, iterations=1, seed=seed)
+    wrong = learn(OtherPixels, new_policy(seed), episodes, iterations=20, seed=seed, parity="off")
     assert mean(wrong[-5:]) < 0.4
     right = learn(PPO, new_policy(seed), codeword.episodes(True, seed + 1), iterations=20, seed=seed)
     assert mean(right[-3:]) > 0.9

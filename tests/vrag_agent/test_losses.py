@@ -148,5 +148,5 @@ def test_k3_is_never_negative(log_ratio: float) -> None:
 
 
 def test_an_unknown_estimate_is_an_error() -> None:
-    with pytest.raises(ValueError, match="k1, k2 or k3"):
+    with pytest.raises(ValueError, match="k1, k2, k3 or k3_ratio"):
         kl(torch.zeros(1), torch.zeros(1), "k4")

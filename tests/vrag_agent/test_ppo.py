@@ -10,9 +10,12 @@ import pytest
 import torch
 from conversations import build_policy, converse, perturb, picture, scripts
 
+from vrag_agent.alarms import AlarmError, AlarmWarning
+from vrag_agent.config import PPOConfig
 from vrag_agent.parity import ParityError
 from vrag_agent.policy import VLMPolicy
 from vrag_agent.ppo import PPO
+from vrag_agent.reference import Reference
 from vrag_agent.trajectory import Trajectory, collate
 from vrag_env.episode import Episode, Text
 
@@ -26,8 +29,10 @@ def no_episodes(count: int) -> Sequence[Episode]:
 def trainer(policy: VLMPolicy, **options: Any) -> PPO:
     """One full-batch step that leaves its gradient and moves nothing, on the five scripted conversations."""
     defaults = {"n_episodes": 5, "minibatch_size": 5, "microbatch_size": 5, "n_epochs": 1, "kl_coef": 0.0}
+    defaults["parity"] = "off"  # some of these tests train on what another policy has sampled
     still = {"max_grad_norm": HUGE, "learning_rate": 0.0, "value_learning_rate": 0.0}
-    return PPO(policy, no_episodes, **(defaults | still | options))
+    reference = options.pop("reference", None)
+    return PPO(policy, no_episodes, PPOConfig(**(defaults | still | options)), reference=reference)
 
 
 def gradient(policy: VLMPolicy) -> torch.Tensor:
@@ -167,7 +172,7 @@ def test_more_observation_does_not_change_what_is_trained() -> None:
 def test_the_kl_is_taken_off_the_reward_of_its_turn() -> None:
     policy, reference = build_policy(), perturb(build_policy(), 0.02)
     trajectories = played(policy)
-    ppo = trainer(policy, kl_coef=0.1, reference=reference, normalize_advantages=False)
+    ppo = trainer(policy, kl_coef=0.1, reference=Reference(reference), normalize_advantages=False)
     scored = ppo.score(trajectories)
     total, tokens = 0.0, 0
     for index, trajectory in enumerate(trajectories):
@@ -188,12 +193,15 @@ def test_the_reference_is_the_policy_as_it_was() -> None:
     policy = build_policy()
     trajectories = played(policy)
     ppo = trainer(policy, kl_coef=0.1, learning_rate=1e-2)
-    assert ppo.reference is not None and ppo.reference.family is policy.family
-    assert ppo.score(trajectories).ref_kl == pytest.approx(0, abs=1e-6)
-    assert not any(p.requires_grad for p in ppo.reference.parameters())
-    before = [p.clone() for p in ppo.reference.parameters()]
+    batch = collate(trajectories, policy.family)
+    assert ppo.reference is not None
+    before = ppo.reference.logprobs(batch)
+    assert torch.equal(before, policy(batch).logprobs)
+    assert ppo.score(trajectories).ref_kl == 0
     ppo.train(trajectories)
-    assert all(torch.equal(a, b) for a, b in zip(before, ppo.reference.parameters(), strict=True))
+    trained = policy(batch).logprobs.detach()
+    assert torch.equal(ppo.reference.logprobs(batch), before)
+    assert torch.equal(policy(batch).logprobs, trained) and (trained - before).abs().max() > 0.01  # swapped back
     assert abs(ppo.score(trajectories).ref_kl) > 0.01
     assert trainer(policy).reference is None  # no coefficient, no copy
 
@@ -203,14 +211,23 @@ def test_the_reference_of_an_adapter_is_the_base() -> None:
     base = build_policy()
     trajectories = played(base)
     model = build_policy().model
-    config = peft.LoraConfig(r=4, target_modules=base.family.lora_targets, init_lora_weights=False)
+    config = peft.LoraConfig(r=4, target_modules=base.family.lora_targets)
     policy = VLMPolicy(model, base.family, system="", adapter=peft.get_peft_model(model, config)).eval()
     ppo = trainer(policy, kl_coef=0.1, learning_rate=1e-3)
-    assert ppo.reference is None
+    assert isinstance(ppo.reference, Reference) and not ppo.reference.weights  # nothing is copied
     batch = collate(trajectories, base.family)
+    assert torch.equal(ppo.reference.logprobs(batch), base(batch).logprobs)
     with torch.no_grad():
+        for name, parameter in policy.named_parameters():
+            if "lora_B" in name:
+                parameter += 0.05
         expected = (policy(batch).logprobs - base(batch).logprobs).mean().item()
     assert ppo.score(trajectories).ref_kl == pytest.approx(expected, abs=1e-4) and abs(expected) > 1e-3
+    # After a cold start the reference is the adapter as it was, not the base.
+    later = trainer(policy, kl_coef=0.1)
+    assert later.score(trajectories).ref_kl == 0 and set(later.reference.weights) == {
+        name for name, parameter in policy.named_parameters() if "lora_" in name
+    }
     frozen = {n: p.clone() for n, p in policy.model.named_parameters() if not p.requires_grad}
     ppo.train(trajectories)
     after = dict(policy.model.named_parameters())
@@ -306,6 +323,24 @@ def test_a_reward_that_is_not_finite_stops_the_run_and_changes_nothing(reward: f
     assert all(torch.equal(a, b) for a, b in zip(before, policy.parameters(), strict=True))
 
 
+def test_a_sampler_that_saw_other_pixels_stops_the_run_before_anything_is_trained() -> None:
+    policy = build_policy()
+    trajectories = played(policy)
+    metrics = trainer(policy, parity="stop").train(trajectories)
+    assert metrics["train/sampler_gap"] < metrics["train/sampler_gap_max"] < 1e-3
+    seen = trajectories[0].segments[2]
+    other = replace(seen.images[0], pixel_values=seen.images[0].pixel_values.flip(0))
+    segments = list(trajectories[0].segments)
+    segments[2] = replace(seen, images=(other, *seen.images[1:]))
+    wrong = [replace(trajectories[0], segments=tuple(segments)), *trajectories[1:]]
+    before = [p.clone() for p in policy.parameters()]
+    with pytest.raises(AlarmError, match="sampler_gap"):
+        trainer(policy, parity="stop", learning_rate=1e-2).train(wrong)
+    assert all(torch.equal(a, b) for a, b in zip(before, policy.parameters(), strict=True))
+    with pytest.warns(AlarmWarning, match="sampler_gap"):
+        trainer(policy, parity="warn").train(wrong)
+
+
 def test_a_gradient_that_is_not_finite_stops_the_run_and_changes_nothing() -> None:
     policy = talkative(build_policy())
     trajectories = played(policy)
@@ -363,9 +398,7 @@ def test_rounding_in_bfloat16_does_not_stop_the_run() -> None:
 def test_seeds_repeat_every_metric() -> None:
     def run(seed: int) -> list[dict[str, float]]:
         policy = codeword.build_policy(0, initializer_range=0.1)
-        ppo = PPO(
-            policy,
-            codeword.episodes(True, seed=5),
+        config = PPOConfig(
             n_episodes=12,
             minibatch_size=4,
             microbatch_size=4,
@@ -374,6 +407,7 @@ def test_seeds_repeat_every_metric() -> None:
             kl_coef=0.01,
             seed=seed,
         )
+        ppo = PPO(policy, codeword.episodes(True, seed=5), config)
         return [
             {name: value for name, value in metrics.items() if not name.startswith("time/") and value == value}
             for metrics in ppo.learn(2)
@@ -385,15 +419,8 @@ def test_seeds_repeat_every_metric() -> None:
 
 def test_learn_reports_each_iteration() -> None:
     policy = codeword.build_policy(0, initializer_range=0.1)
-    ppo = PPO(
-        policy,
-        codeword.episodes(False),
-        n_episodes=8,
-        minibatch_size=8,
-        max_tokens=2,
-        kl_coef=0.0,
-        n_epochs=1,
-    )
+    config = PPOConfig(n_episodes=8, minibatch_size=8, max_tokens=2, kl_coef=0.0, n_epochs=1)
+    ppo = PPO(policy, codeword.episodes(False), config)
     seen: list[int] = []
     history = ppo.learn(2, callback=lambda number, metrics: seen.append(number))
     assert seen == [1, 2] and len(history) == 2 and policy.version == 2
