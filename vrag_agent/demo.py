@@ -27,15 +27,17 @@ from tqdm import tqdm
 from vrag_agent import tiny
 from vrag_agent.checkpoint import save_checkpoint
 from vrag_agent.commands import make_env
-from vrag_agent.config import PPOConfig
+from vrag_agent.config import GRPOConfig, PPOConfig
 from vrag_agent.evaluate import describe_corpus, evaluation, play, to_json, versions, write_episodes, write_json
 from vrag_agent.experts import demonstrate
+from vrag_agent.grpo import GRPO
 from vrag_agent.parity import check_rollout
 from vrag_agent.plots import plot_episode, plot_learning
 from vrag_agent.policy import VLMPolicy
 from vrag_agent.ppo import PPO
 from vrag_agent.rollout import BlockFilter, QuestionStream, collect, episodes_of
 from vrag_agent.sft import SFT
+from vrag_agent.trainer import Trainer
 from vrag_env.corpus.generate import SYMBOLS, WorldConfig, build_world
 from vrag_env.env import VRAGEnv
 from vrag_env.episode import Block, Episode, Image
@@ -105,7 +107,7 @@ def run(out: Path, seed: int = 0, scale: Scale | None = None, say: Callable[[str
 
     with clock("world"):
         say(f"1/6  Generating {scale.documents} PDF documents and ingesting them into LanceDB ...")
-        train_env, test_env = _environments(out, seed, scale)
+        train_env, test_env = environments(out, seed, scale)
         say(
             f"     {len(train_env.corpus)} pages; {len(train_env.questions)} questions to learn from, "
             f"{len(test_env.questions)} held out"
@@ -122,20 +124,20 @@ def run(out: Path, seed: int = 0, scale: Scale | None = None, say: Callable[[str
     summary: dict[str, Any] = {"questions": len(test_env.questions), "chance": 1 / len(SYMBOLS)}
     with clock("sft"):
         say("3/6  Cold start: a tiny random Qwen2.5-VL imitates oracle demonstrations ...")
-        policy = _build(train_env, seed)
-        sft_losses = _imitate(policy, train_env, scale, seed)
+        policy = build(train_env, seed)
+        sft_losses = imitate(policy, train_env, scale, seed)
     with clock("evaluation"):
-        summary["sft"] = _evaluate(policy, test_env, "SFT on held-out questions")
+        summary["sft"] = evaluate(policy, test_env, "SFT on held-out questions")
     say(f"     {_headline(summary['sft'])}")
 
     say("4/6  PPO: the policy plays by itself and learns from the reward ...")
     with clock("ppo"), (out / "metrics.jsonl").open("w", encoding="utf-8") as log:
-        history = _learn(policy, train_env, scale, seed, log.write)
+        history = learn(make_trainer(policy, train_env, scale, seed), scale.ppo_iterations, log.write)
     with clock("evaluation"):
         say("5/6  Evaluating on the held-out questions, with open eyes and with noise for images ...")
         episodes = _played(policy, test_env, "PPO on held-out questions")
         summary["ppo"] = evaluation(episodes)
-        summary["ppo_blind"] = _evaluate(policy, test_env, "the same, blind", see=blind(seed))
+        summary["ppo_blind"] = evaluate(policy, test_env, "the same, blind", see=blind(seed))
     summary |= scripted
     for name in ("sft", "ppo", "ppo_blind", *scripted):
         summary[name] = {key: summary[name][key] for key in SHOWN}
@@ -183,7 +185,7 @@ def _noise(rng: np.random.Generator, size: tuple[int, int]) -> PILImage.Image:
     return PILImage.fromarray(rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
 
 
-def _environments(out: Path, seed: int, scale: Scale) -> tuple[VRAGEnv, VRAGEnv]:
+def environments(out: Path, seed: int, scale: Scale) -> tuple[VRAGEnv, VRAGEnv]:
     """Build the world and return the environment to learn in and the one that is held out."""
     config = WorldConfig(seed=seed, documents=scale.documents, kinds=("board", "table"), symbol_size=20)
     # The name carries the dials, so that a run with others does not find this world in its place.
@@ -216,7 +218,7 @@ def _scripted(env: VRAGEnv, seed: int) -> dict[str, Any]:
     return results
 
 
-def _build(env: VRAGEnv, seed: int) -> VLMPolicy:
+def build(env: VRAGEnv, seed: int) -> VLMPolicy:
     """Build the policy; its tokenizer is trained on the training questions and an oracle's turns."""
     texts = [text for question in env.questions for text in (question.text, question.oracle_query)]
     episodes = episodes_of(env, env.questions[:200])
@@ -234,7 +236,8 @@ def _build(env: VRAGEnv, seed: int) -> VLMPolicy:
     )
 
 
-def _imitate(policy: VLMPolicy, env: VRAGEnv, scale: Scale, seed: int) -> list[float]:
+def imitate(policy: VLMPolicy, env: VRAGEnv, scale: Scale, seed: int) -> list[float]:
+    """Teach the policy the oracle's demonstrations; return the loss of each step."""
     questions = _spread(env.questions, scale.demonstrations)
     with _bar("oracle demonstrations", len(questions), "episode") as bar:
         demonstrations = demonstrate(OraclePlayer(ZOOM), episodes_of(env, questions), policy, bar.update)
@@ -260,24 +263,37 @@ def _spread(questions: Sequence[Question], count: int) -> list[Question]:
     return [question for _, question in sorted(ranked, key=lambda pair: pair[0])][:count]
 
 
-def _learn(
-    policy: VLMPolicy, env: VRAGEnv, scale: Scale, seed: int, log: Callable[[str], Any]
-) -> list[dict[str, float]]:
+def make_trainer(policy: VLMPolicy, env: VRAGEnv, scale: Scale, seed: int, algorithm: str = "ppo") -> Trainer:
+    """Make the trainer of the demo.
+
+    Args:
+        policy: After imitation.
+        env: Where it learns.
+        scale: How many episodes an iteration has.
+        seed: Of questions and sampling.
+        algorithm: ``ppo``, or ``grpo`` with the same number of episodes in groups of 8.
+    """
     policy.temperature = TEMPERATURE
-    config = PPOConfig(
-        n_episodes=scale.episodes,
-        n_epochs=1,
-        minibatch_size=scale.episodes,
-        learning_rate=3e-4,
-        value_learning_rate=1e-3,
-        critic_warmup=2,
-        max_tokens=MAX_TOKENS,
-        seed=seed,
-    )
-    ppo = PPO(policy, QuestionStream(env, seed), config)
+    values: dict[str, Any] = {
+        "n_episodes": scale.episodes,
+        "n_epochs": 1,
+        "minibatch_size": scale.episodes,
+        "learning_rate": 3e-4,
+        "max_tokens": MAX_TOKENS,
+        "seed": seed,
+    }
+    questions = QuestionStream(env, seed)
+    if algorithm == "grpo":
+        return GRPO(policy, questions, GRPOConfig(**values))
+    return PPO(policy, questions, PPOConfig(**values, value_learning_rate=1e-3, critic_warmup=2))
+
+
+def learn(trainer: Trainer, iterations: int, log: Callable[[str], Any]) -> list[dict[str, float]]:
+    """Train, with a bar; write each iteration's metrics as a line of JSON and return all of them."""
     # Before anything is trained on samples: does the trainer see what the sampler saw?
-    check_rollout(collect(policy, ppo.episodes(8), max_tokens=MAX_TOKENS, generator=ppo.sampling), policy)
-    with _bar("PPO", scale.ppo_iterations, "iteration") as bar:
+    played = collect(trainer.policy, trainer.episodes(8), max_tokens=MAX_TOKENS, generator=trainer.sampling)
+    check_rollout(played, trainer.policy)
+    with _bar(type(trainer).__name__, iterations, "iteration") as bar:
 
         def after(iteration: int, metrics: Mapping[str, float]) -> None:
             log(to_json({"iteration": iteration, **metrics}) + "\n")
@@ -286,7 +302,7 @@ def _learn(
             )
             bar.update()
 
-        return ppo.learn(scale.ppo_iterations, after)
+        return trainer.learn(iterations, after)
 
 
 def _played(policy: VLMPolicy, env: VRAGEnv, what: str, see: BlockFilter | None = None) -> list[Episode]:
@@ -296,7 +312,8 @@ def _played(policy: VLMPolicy, env: VRAGEnv, what: str, see: BlockFilter | None 
     return episodes
 
 
-def _evaluate(policy: VLMPolicy, env: VRAGEnv, what: str, see: BlockFilter | None = None) -> dict[str, Any]:
+def evaluate(policy: VLMPolicy, env: VRAGEnv, what: str, see: BlockFilter | None = None) -> dict[str, Any]:
+    """Play the questions of an environment greedily and return the metrics."""
     return evaluation(_played(policy, env, what, see))
 
 

@@ -65,6 +65,37 @@ def plot_learning(
     figure.savefig(path, dpi=130)
 
 
+def plot_curves(
+    path: Path,
+    runs: Mapping[str, Sequence[Mapping[str, float | None]]],
+    metrics: Sequence[str] = ("rollout/ep_rew_mean", "rollout/success_rate"),
+) -> None:
+    """Draw metrics of one or more runs over their iterations, one panel per metric.
+
+    Args:
+        path: PNG file.
+        runs: By label, the metrics of each iteration. Labels with the same first word share a colour.
+        metrics: What is drawn; a run that does not have one is left out of that panel.
+    """
+    figure = _figure(5.2 * len(metrics), 3.8)
+    families = list(dict.fromkeys(label.split(" ")[0] for label in runs))
+    for axes, name in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
+        for label, history in runs.items():
+            points = [(i, m[name]) for i, m in enumerate(history, 1) if m.get(name) is not None]
+            if not points:
+                continue
+            steps, values = zip(*points, strict=True)
+            colour = f"C{families.index(label.split(' ')[0]) % 10}"
+            axes.plot(steps, values, color=colour, alpha=0.2, linewidth=1)
+            axes.plot(steps, _smooth(values), color=colour, linewidth=1.8, label=printable(label))
+        axes.set(xlabel="iteration", title=name)
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+        if len(runs) > 1 and axes.get_legend_handles_labels()[0]:
+            axes.legend(fontsize=8, framealpha=0.9)
+    figure.savefig(path, dpi=120)
+
+
 def plot_episode(path: Path, episode: Episode) -> None:
     """Draw a finished episode as one picture: each view with the next crop on it, and what was said between.
 

@@ -1,6 +1,7 @@
 """Advantages: numbers by hand, Stable-Baselines3 on the same data, masked steps that do not count."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,7 +9,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vrag_agent.advantages import explained_variance, gae, whiten
+from vrag_agent.advantages import (
+    bilevel_gae,
+    dr_grpo,
+    explained_variance,
+    gae,
+    grpo,
+    reinforce,
+    rloo,
+    token_rewards,
+    whiten,
+)
 
 DOUBLE = torch.float64
 
@@ -131,3 +142,75 @@ def test_explained_variance_by_hand() -> None:
     # Residuals 0, 0, 0, 1: variance 3/16, so 1 - 0.1875 / 1.25 = 0.85.
     assert explained_variance(torch.tensor([1.0, 2.0, 3.0, 3.0]), returns) == pytest.approx(0.85)
     assert math.isnan(explained_variance(torch.tensor([0.0, 1.0]), torch.ones(2)))
+
+
+def test_the_reward_of_a_turn_stands_on_its_last_token() -> None:
+    placed = token_rewards(torch.tensor([1.0, 0.0, 5.0]), torch.tensor([2, 1, 3]))
+    assert placed.tolist() == [0, 1, 0, 0, 0, 5]
+
+
+def test_bilevel_gae_by_hand() -> None:
+    # Two turns of two tokens; values before the tokens 1, 2, 3, 4; rewards 0 and 8; all discounts 0.5, all lambdas 1.
+    # Turns: A1 = 8 - 3 = 5; A0 = 0 + 0.5 * 3 - 1 + 0.5 * 5 = 3. Returns 4 and 8 go to the last tokens.
+    # Inside turn 0: 4 - 2 = 2; 0.5 * 2 - 1 + 0.5 * 2 = 1. Inside turn 1: 8 - 4 = 4; 0.5 * 4 - 3 + 0.5 * 4 = 1.
+    advantages, returns = bilevel_gae(
+        torch.tensor([0.0, 8.0]), torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.tensor([2, 2]), 0.5, 1.0, 0.5, 1.0
+    )
+    assert advantages.tolist() == [1, 2, 1, 4]
+    assert returns.tolist() == [2, 4, 4, 8]
+
+
+def test_bilevel_gae_of_one_turn_is_token_gae() -> None:
+    torch.manual_seed(3)
+    values = torch.randn(5, dtype=DOUBLE)
+    reward = torch.tensor([1.5], dtype=DOUBLE)
+    got = bilevel_gae(reward, values, torch.tensor([5]), 0.9, 0.8, 0.7, 0.6)
+    placed = token_rewards(reward, torch.tensor([5]))
+    expected = gae(placed[None], values[None], torch.ones(1, 5), 0.9, 0.8)
+    for a, b in zip(got, expected, strict=True):
+        torch.testing.assert_close(a, b[0], rtol=0, atol=1e-12)
+
+
+def test_bilevel_gae_of_turns_of_one_token_is_turn_gae() -> None:
+    torch.manual_seed(4)
+    rewards, values = torch.randn(2, 4, dtype=DOUBLE)
+    got = bilevel_gae(rewards, values, torch.ones(4, dtype=torch.long), 0.1, 0.2, 0.9, 0.8)
+    expected = gae(rewards[None], values[None], torch.ones(1, 4), 0.9, 0.8)
+    for a, b in zip(got, expected, strict=True):
+        torch.testing.assert_close(a, b[0], rtol=0, atol=1e-12)
+
+
+def test_group_advantages_by_hand() -> None:
+    # Group 1: returns 0, 0, 3, mean 1, unbiased standard deviation sqrt(3). Group 2: all equal.
+    returns = torch.tensor([[0.0, 0.0, 3.0], [2.0, 2.0, 2.0]], dtype=DOUBLE)
+    assert dr_grpo(returns).tolist() == [[-1, -1, 2], [0, 0, 0]]
+    expected = [x / (math.sqrt(3) + 1e-6) for x in (-1, -1, 2)]
+    assert grpo(returns)[0].tolist() == pytest.approx(expected, abs=1e-12) and not grpo(returns)[1].any()
+    assert rloo(returns).tolist() == [[-1.5, -1.5, 3], [0, 0, 0]]
+    flat = returns.flatten()
+    torch.testing.assert_close(reinforce(returns).flatten(), (flat - flat.mean()) / flat.std(), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("estimator", [grpo, dr_grpo, rloo])
+def test_a_group_of_one_is_an_error(estimator: Any) -> None:
+    with pytest.raises(ValueError, match="episodes > 1"):
+        estimator(torch.ones(3, 1))
+
+
+def test_whitening_over_processes_is_whitening_of_all() -> None:
+    """Two halves whose sums are exchanged, as processes do, give what one process gives."""
+    torch.manual_seed(5)
+    x = torch.randn(10, dtype=DOUBLE)
+    halves = [x[:3], x[3:]]
+
+    def total(part: int) -> Any:
+        calls = iter(
+            [
+                torch.stack([torch.tensor(10.0, dtype=DOUBLE), x.sum()]),
+                (x - x.mean()).square().sum(),
+            ]
+        )
+        return lambda mine: next(calls)
+
+    got = torch.cat([whiten(half, torch.ones_like(half), total=total(i)) for i, half in enumerate(halves)])
+    torch.testing.assert_close(got, whiten(x, torch.ones_like(x)), rtol=0, atol=1e-12)

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vrag_agent.losses import MAX_LOG_RATIO, kl, ppo_clip
+from vrag_agent.losses import MAX_LOG_RATIO, cispo, kl, log_ratios, ppo_clip, trajectory_weight
 
 DOUBLE = torch.float64
 
@@ -150,3 +150,53 @@ def test_k3_is_never_negative(log_ratio: float) -> None:
 def test_an_unknown_estimate_is_an_error() -> None:
     with pytest.raises(ValueError, match="k1, k2, k3 or k3_ratio"):
         kl(torch.zeros(1), torch.zeros(1), "k4")
+
+
+def test_k3_ratio_has_the_gradient_of_the_kl() -> None:
+    """Sampled from the old policy, which is the current one at the moment of the gradient."""
+    logits, reference, divergence = exact()
+    (truth,) = torch.autograd.grad(divergence, logits, retain_graph=True)
+    p = logits.log_softmax(-1)
+    old = p.detach()
+    loss = (old.exp() * kl(p, reference, "k3_ratio", old)).sum()
+    (gradient,) = torch.autograd.grad(loss, logits)
+    torch.testing.assert_close(gradient, truth, rtol=0, atol=1e-14)
+    with pytest.raises(ValueError, match="k3_ratio needs"):
+        kl(p, reference, "k3_ratio")
+
+
+def test_cispo_by_hand() -> None:
+    # Ratios 8 and 0.5 with a ceiling of 5: weights 5 and 0.5, constant for the gradient.
+    logprobs = torch.tensor([8.0, 0.5], dtype=DOUBLE).log().requires_grad_()
+    loss = cispo(logprobs, torch.zeros(2, dtype=DOUBLE), torch.tensor([2.0, -3.0], dtype=DOUBLE))
+    assert loss.tolist() == pytest.approx([-5 * 2 * math.log(8), 0.5 * 3 * math.log(0.5)])
+    loss.sum().backward()
+    assert logprobs.grad.tolist() == pytest.approx([-10.0, 1.5])
+
+
+def test_pooled_ratios_by_hand() -> None:
+    # Sequence 0 has log-ratios 1 and 3, sequence 1 has -2: means 2, 2 and -2; each token keeps its own gradient.
+    logprobs = torch.tensor([1.0, -2.0, 3.0], requires_grad=True)
+    pooled = log_ratios(logprobs, torch.zeros(3), torch.tensor([0, 1, 0]))
+    assert pooled.tolist() == [2, -2, 2]
+    (pooled * torch.tensor([1.0, 10.0, 100.0])).sum().backward()
+    assert logprobs.grad.tolist() == [1, 10, 100]
+    nothing = torch.zeros(0)
+    assert log_ratios(nothing, nothing, torch.zeros(0, dtype=torch.long)).shape == (0,)
+
+
+def test_a_sequence_whose_mean_ratio_is_outside_is_clipped_as_a_whole() -> None:
+    logprobs = torch.tensor([0.5, 0.1, 0.0], requires_grad=True)
+    pool = torch.tensor([0, 0, 1])
+    ppo_clip(logprobs, torch.zeros(3), torch.ones(3), 0.2, 0.2, pool=pool).sum().backward()
+    assert logprobs.grad.tolist() == [0, 0, -1]  # by token, the second one would not be clipped
+
+
+def test_weights_of_a_batch_by_hand() -> None:
+    # Two trajectories of 2 and 6 tokens.
+    weights = {how: [trajectory_weight(how, n, 8, 2, 10) for n in (2, 6)] for how in ("token_mean", "sequence_mean")}
+    assert weights == {"token_mean": [1 / 8, 1 / 8], "sequence_mean": [1 / 4, 1 / 12]}
+    assert trajectory_weight("constant", 6, 8, 2, 10) == 1 / 20
+    assert math.isfinite(trajectory_weight("sequence_mean", 0, 0, 0))
+    with pytest.raises(ValueError, match="token_mean, sequence_mean, constant"):
+        trajectory_weight("mean", 1, 1, 1)

@@ -341,6 +341,67 @@ def test_a_sampler_that_saw_other_pixels_stops_the_run_before_anything_is_traine
         trainer(policy, parity="warn").train(wrong)
 
 
+@pytest.mark.parametrize("shift", [-1, 1])
+def test_a_mask_that_is_shifted_by_one_stops_the_run(shift: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mutation: tokens are scored one place beside the one that they were sampled at."""
+    policy = build_policy()
+    trajectories = played(policy)
+
+    def shifted(batch: Any) -> Any:
+        return VLMPolicy.forward(policy, replace(batch, columns=(batch.columns + shift) % batch.input_ids.shape[1]))
+
+    monkeypatch.setattr(policy, "forward", shifted)
+    with pytest.raises(AlarmError, match="sampler_gap"):
+        trainer(policy, parity="stop").train(trajectories)
+
+
+@pytest.mark.parametrize("advantage", ["token_gae", "bilevel_gae"])
+def test_token_level_advantages_by_hand(advantage: str) -> None:
+    """Against the definition, token by token, with the values that the policy gives before each token."""
+    policy = talkative(build_policy())
+    trajectories = played(policy)
+    dials = {"gamma": 0.9, "lam": 0.8, "value_lam": 1.0, "turn_gamma": 0.7, "turn_lam": 0.6}
+    ppo = trainer(policy, advantage=advantage, normalize_advantages=False, **dials)
+    scored = ppo.score(trajectories)
+    with torch.no_grad():
+        for trajectory, got, values in zip(trajectories, scored.advantages, scored.values, strict=True):
+            batch = collate([trajectory], policy.family)
+            out = policy(batch)
+            v = out.token_values.tolist()
+            assert values.tolist() == pytest.approx(v, abs=1e-5)
+            first = [batch.turns.tolist().index(turn) for turn in range(len(trajectory.actions))]
+            assert [v[i] for i in first] == pytest.approx(out.values.tolist(), abs=1e-6)
+            last = [i - 1 for i in first[1:]] + [len(v) - 1]
+            rewards = dict(zip(last, trajectory.rewards, strict=True))
+            if advantage == "bilevel_gae":
+                after, step = 0.0, 0.0
+                for turn in reversed(range(len(first))):
+                    start = v[first[turn]]
+                    step = trajectory.rewards[turn] + 0.7 * after - start + 0.7 * 0.6 * step
+                    rewards[last[turn]], after = step + start, start
+            expected, after, step = [], 0.0, 0.0
+            for i in reversed(range(len(v))):
+                if advantage == "bilevel_gae" and i in last:
+                    after, step = 0.0, 0.0
+                step = rewards.get(i, 0.0) + 0.9 * after - v[i] + 0.9 * 0.8 * step
+                after = v[i]
+                expected.insert(0, step)
+            assert got.tolist() == pytest.approx(expected, abs=1e-4)
+    metrics = ppo.train(trajectories)
+    assert math.isfinite(metrics["train/value_loss"])
+
+
+def test_the_learning_rate_rises_over_the_first_steps() -> None:
+    policy = build_policy()
+    ppo = trainer(policy, learning_rate=1e-3, warmup_steps=4)
+    trajectories = played(policy)
+    rates = []
+    for _ in range(5):
+        ppo.train(trajectories)
+        rates.append(ppo.optimizer.param_groups[0]["lr"])
+    assert rates == pytest.approx([2.5e-4, 5e-4, 7.5e-4, 1e-3, 1e-3])
+
+
 def test_a_gradient_that_is_not_finite_stops_the_run_and_changes_nothing() -> None:
     policy = talkative(build_policy())
     trajectories = played(policy)
