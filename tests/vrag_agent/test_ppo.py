@@ -348,7 +348,8 @@ def test_a_mask_that_is_shifted_by_one_stops_the_run(shift: int, monkeypatch: py
     trajectories = played(policy)
 
     def shifted(batch: Any) -> Any:
-        return VLMPolicy.forward(policy, replace(batch, columns=(batch.columns + shift) % batch.input_ids.shape[1]))
+        beside = torch.minimum(batch.columns + shift, torch.tensor(batch.lengths)[batch.rows] - 1)
+        return VLMPolicy.forward(policy, replace(batch, columns=beside))
 
     monkeypatch.setattr(policy, "forward", shifted)
     with pytest.raises(AlarmError, match="sampler_gap"):
