@@ -15,6 +15,7 @@ from vrag_env.errors import VRAGError
 from vrag_env.replay import RECORD_FORMAT
 from vrag_env.rewards import Judge, JudgeItem, make_judge
 from vrag_env.rewards.agreement import Agreement, compare, scores_of
+from vrag_env.rewards.api_judge import APIJudge
 from vrag_env.rewards.judges import SUCCESS_THRESHOLD
 from vrag_env.rewards.model_judge import ModelJudge
 
@@ -73,11 +74,16 @@ def run_judge(
     episodes, answers = read_answers(source, limit)
     items = [answer.item for answer in answers]
     scores_a: Sequence[float | None]
-    if first is None:
-        scores_a = [answer.score for answer in answers]
-    else:
-        scores_a = _judge(first, items, f"A: {against}", progress)
-    scores_b = _judge(second, items, f"B: {judge}", progress)
+    try:
+        if first is None:
+            scores_a = [answer.score for answer in answers]
+        else:
+            scores_a = _judge(first, items, f"A: {against}", progress)
+        scores_b = _judge(second, items, f"B: {judge}", progress)
+    finally:
+        for asked in (first, second):
+            if isinstance(asked, APIJudge):
+                asked.close()
     found = compare(items, scores_a, scores_b, RECORDED if first is None else repr(first), repr(second))
     accuracies = {
         name: sum(score is not None and score >= SUCCESS_THRESHOLD for score in scores) / episodes
@@ -87,9 +93,9 @@ def run_judge(
     say(f"accuracy over {episodes} episodes: A {accuracies['a']:.3f}, B {accuracies['b']:.3f}")
     if len(items) < episodes:
         say(f"episodes without an answer, which count as wrong: {episodes - len(items)}")
-    for side, asked in (("A", first), ("B", second)):
-        if isinstance(asked, ModelJudge):
-            say(f"{side} asked the model {asked.stats.calls} times; {asked.stats.cached} answers were known")
+    for side, used in (("A", first), ("B", second)):
+        if isinstance(used, ModelJudge):
+            say(f"{side} asked the model {used.stats.calls} times; {used.stats.cached} answers were known")
     if out is not None:
         write_json(out, _summary(found, episodes, accuracies, answers, scores_a, scores_b))
         say(f"{out} written")
