@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from vrag_agent.evaluate import write_json
+from vrag_agent.replay_command import EPISODES
 from vrag_env.errors import VRAGError
-from vrag_env.replay import RECORD_FORMAT
+from vrag_env.replay import read_records
 from vrag_env.rewards import Judge, JudgeItem, make_judge
 from vrag_env.rewards.agreement import Agreement, compare, scores_of
 from vrag_env.rewards.api_judge import APIJudge
@@ -113,48 +114,21 @@ def read_answers(source: Path, limit: int | None = None) -> tuple[int, list[Reco
         The number of episodes, and the answers of those that gave one.
 
     Raises:
-        VRAGError: If the file can not be read, or a line is no episode that has ended.
+        VRAGError: If the file can not be read, or a line is no record of an episode.
     """
-    path = source / "episodes.jsonl" if source.is_dir() else source
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise VRAGError(f"{path} can not be read ({error.strerror}): 'vrag eval --out DIR' writes it") from error
-    except UnicodeDecodeError as error:
-        raise VRAGError(f"{path} is not text in UTF-8: expected the episodes.jsonl of 'vrag eval'") from error
-    answers = []
-    lines = [line for line in lines if line.strip()][:limit]
-    if not lines:
-        raise VRAGError(f"{path} holds no episode")
-    for number, line in enumerate(lines, 1):
-        answer = _read(line, f"{path}, episode {number}")
-        if answer is not None:
-            answers.append(answer)
-    return len(lines), answers
-
-
-def _read(line: str, where: str) -> Recorded | None:
-    """Read one episode; ``None`` if it ended without an answer."""
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise VRAGError(f"{where} is not JSON ({error}): expected the episodes.jsonl of 'vrag eval'") from error
-    layout = record.get("format") if isinstance(record, dict) else None
-    if layout != RECORD_FORMAT:
-        raise VRAGError(f"{where} is not a recorded episode: expected 'format' to be {RECORD_FORMAT!r}, got {layout!r}")
-    try:
-        if record["answer"] is None:
-            return None
-        question = record["question"]
-        references = (question["answer"], *question["answer_variants"])
-        item = JudgeItem(question["text"], record["answer"], references, question["answer_format"])
-        score = record["turns"][-1]["reward_terms"]["answer"]
-        texts = (question["question_id"], item.question, item.answer, *references, item.answer_format)
-        if not all(isinstance(text, str) for text in texts) or not isinstance(score, int | float):
-            raise TypeError("a text or the score of the answer has another type")
-    except (KeyError, IndexError, TypeError) as error:
-        raise VRAGError(f"{where} is damaged ({error!r}): write it again with 'vrag eval'") from error
-    return Recorded(question["question_id"], item, float(score))
+    path = source / EPISODES if source.is_dir() else source
+    count, answers = 0, []
+    for record in islice(read_records(path), limit):
+        count += 1
+        if record.answer is not None:
+            score = dict(record.turns[-1].reward_terms).get("answer")
+            if score is None:
+                raise VRAGError(f"{path}: episode {record.question.question_id!r} has an answer that was never judged")
+            item = JudgeItem.of(record.question, record.answer)
+            answers.append(Recorded(record.question.question_id, item, score))
+    if not count:
+        raise VRAGError(f"{path} holds no episode: 'vrag eval --out DIR' writes them")
+    return count, answers
 
 
 def _judge(judge: Judge, items: Sequence[JudgeItem], name: str, progress: bool) -> list[float | None]:

@@ -105,24 +105,19 @@ def test_some_answers_without_a_verdict(run: Path, server: JudgeServer, tmp_path
 
 
 def test_what_users_get_wrong(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(VRAGError, match="'vrag eval --out DIR' writes it"):
+    with pytest.raises(VRAGError, match="can not be read"):
         read_answers(tmp_path / "nowhere.jsonl")
     (tmp_path / "empty.jsonl").write_text("\n")
-    with pytest.raises(VRAGError, match="holds no episode"):
+    with pytest.raises(VRAGError, match="holds no episode: 'vrag eval"):
         read_answers(tmp_path / "empty.jsonl")
     good = (run / "episodes.jsonl").read_text().splitlines()[0]
     other = json.loads(good)
     del other["turns"][-1]["reward_terms"]["answer"]
-    for line, message in [
-        ("{", "episode 2 is not JSON"),
-        ("[" * 100_000, "episode 2 is not JSON"),
-        ("[]", "expected 'format' to be 'vrag-episode/1', got None"),
-        (json.dumps(other), "episode 2 is damaged"),
-        (json.dumps({**json.loads(good), "answer": 3}), "episode 2 is damaged"),
-    ]:
+    for line, message in [("{", "line 2"), (json.dumps(other), "'amber-revenue' has an answer that was never judged")]:
         (tmp_path / "bad.jsonl").write_text(f"{good}\n{line}\n")
         with pytest.raises(VRAGError, match=message):
             read_answers(tmp_path / "bad.jsonl")
+        assert read_answers(tmp_path / "bad.jsonl", limit=1)[0] == 1
     with pytest.raises(VRAGError, match="unknown judge 'oracle'"):
         run_judge(run, "oracle")
     with pytest.raises(VRAGError, match="no directory"):
