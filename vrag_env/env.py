@@ -339,10 +339,17 @@ class VRAGEnv(gymnasium.Env[Observation, str]):
         info["instructions"] = self._episode.instructions
         return observation, info
 
-    def observe(self, result: StepResult) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+    def observe(
+        self, result: StepResult, own_image: bool = True
+    ) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Turn a result of :attr:`episode` into what :meth:`step` returns.
 
         The vector environment steps many episodes together and then asks each of its environments for this.
+
+        Args:
+            result: The result.
+            own_image: Whether the image of the observation is a copy for the caller; if not, it is the one that
+                this environment keeps, and must not be written to.
         """
         episode = self.episode
         images = [block for block in result.blocks if isinstance(block, Image)]
@@ -353,7 +360,7 @@ class VRAGEnv(gymnasium.Env[Observation, str]):
         observation: Observation = {
             "question": episode.question.text,
             "text": "\n".join(block.text for block in result.blocks if isinstance(block, Text)),
-            "image": self._seen[1].copy(),
+            "image": self._seen[1].copy() if own_image else self._seen[1],
             "turns_left": result.info["turns_left"],
             "pixels_left": np.array([self._pixel_budget - episode.pixels_spent], np.int64),
         }

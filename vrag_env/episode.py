@@ -12,17 +12,19 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from PIL import Image as PILImage
 
 from vrag_env.actions import Action, Answer, Crop, Invalid, ParsedTurn, Search, describe, parse
-from vrag_env.corpus import Corpus
+from vrag_env.corpus import Box, Corpus
+from vrag_env.pictures import draw, draw_all
 from vrag_env.questions import Question
 from vrag_env.retrieval import Hit, Retriever
 from vrag_env.retrieval.noisy import Noise
 from vrag_env.rewards import Reward, Scored
-from vrag_env.views import FULL_PAGE, BadBox, PixelBudget, View, crop_view, cut
+from vrag_env.views import FULL_PAGE, BadBox, PixelBudget, View, crop_view
 
 BOX_FRAMES = ("pixel", "1000")
 
@@ -256,8 +258,8 @@ class Episode:
         return hashlib.sha256(json.dumps(record).encode()).hexdigest()[:16]
 
     def image(self, view: View) -> PILImage.Image:
-        """Draw a view: cut from the stored page at full resolution, resized to the view's size."""
-        return cut(self.corpus.image(view.page_id), view.box, view.size)
+        """Draw a view; see :func:`vrag_env.pictures.draw`. May be called from several threads."""
+        return draw(self.corpus, view)
 
     # ------------------------------------------------------------------ the course of an episode
 
@@ -330,24 +332,23 @@ class Episode:
         noise, k = self.config.noise, self.hits_needed()
         return k if noise is None else noise.depth(k, len(self.question.gold_pages))
 
-    def execute(self, hits: Sequence[Hit] = ()) -> tuple[Block, ...]:
+    def execute(self, hits: Sequence[Hit] = ()) -> tuple[View | Text, ...]:
         """Act on the turn that :meth:`begin` read; the second part of a step.
 
         Args:
             hits: The answer to the search, best first; ignored for other actions.
 
         Returns:
-            What the policy sees next.
+            What the policy sees next, in order; the pictures of the views are still to be drawn.
         """
         if self._pending is None:
             raise RuntimeError("execute() needs a turn: call begin() first")
         parsed, text, self._pending = self._pending, self._pending_text, None
         turn = Turn(text=text, thought=parsed.thought, action=parsed.action)
-        images: tuple[Image, ...] = ()
         if isinstance(parsed.action, Search):
-            turn, images = self._search(turn, hits)
+            turn = self._search(turn, hits)
         elif isinstance(parsed.action, Crop):
-            turn, images = self._crop(turn, parsed.action)
+            turn = self._crop(turn, parsed.action)
         elif isinstance(parsed.action, Invalid):
             turn = replace(turn, message=f"Invalid turn: {parsed.action.reason}.")
 
@@ -363,13 +364,13 @@ class Episode:
             terminated=terminated,
             truncated=truncated,
         )
-        return (*images, Text(turn.message)) if turn.message else images
+        return (*turn.views, Text(turn.message)) if turn.message else turn.views
 
     def settle(self, blocks: tuple[Block, ...], scored: Scored) -> StepResult:
         """Enter the reward of the turn; the last part of a step.
 
         Args:
-            blocks: What :meth:`execute` returned.
+            blocks: What :meth:`execute` returned, drawn.
             scored: What :meth:`vrag_env.rewards.Reward.score` says of this episode.
         """
         turn = replace(self.state.turns[-1], reward=scored.reward, reward_terms=tuple(scored.terms.items()))
@@ -381,31 +382,29 @@ class Episode:
         )
         return self._result(blocks, scored.reward)
 
-    def _search(self, turn: Turn, hits: Sequence[Hit]) -> tuple[Turn, tuple[Image, ...]]:
+    def _search(self, turn: Turn, hits: Sequence[Hit]) -> Turn:
         shown = set(self.pages_shown)
         new = [page_id for page_id in dict.fromkeys(hit.page_id for hit in hits) if page_id not in shown]
         turn = replace(turn, hits=tuple(hits))
         if not new:
-            return replace(turn, message="No page that you have not seen yet matches this search."), ()
+            return replace(turn, message="No page that you have not seen yet matches this search.")
         return self._show(turn, [(page_id, FULL_PAGE, None) for page_id in new[: self.config.pages_per_search]])
 
-    def _crop(self, turn: Turn, action: Crop) -> tuple[Turn, tuple[Image, ...]]:
+    def _crop(self, turn: Turn, action: Crop) -> Turn:
         view = self.view
         if view is None:
-            return _refuse(turn, "there is no image yet: search for a page first"), ()
+            return _refuse(turn, "there is no image yet: search for a page first")
         page = self.corpus.page_size(view.page_id)
         try:
             region = crop_view(view, action.box, self.config.box_frame, page)
         except BadBox as error:
-            return _refuse(turn, str(error)), ()
+            return _refuse(turn, str(error))
         return self._show(turn, [(view.page_id, region, view.view_id)])
 
-    def _show(
-        self, turn: Turn, regions: Sequence[tuple[str, tuple[float, float, float, float], int | None]]
-    ) -> tuple[Turn, tuple[Image, ...]]:
+    def _show(self, turn: Turn, regions: Sequence[tuple[str, Box, int | None]]) -> Turn:
         """Add views of regions as far as the episode's pixel budget reaches."""
         left = None if self.config.episode_pixels is None else self.config.episode_pixels - self.pixels_spent
-        images: list[Image] = []
+        views: list[View] = []
         for page_id, box, parent_id in regions:
             width, height = self.corpus.page_size(page_id)
             size = self.config.pixels.fit((box[2] - box[0]) * width, (box[3] - box[1]) * height)
@@ -413,12 +412,11 @@ class Episode:
                 if size[0] * size[1] > left:
                     break
                 left -= size[0] * size[1]
-            view = View(len(self.state.views) + len(images) + 1, page_id, box, parent_id, size)
-            images.append(Image(self.image(view), view))
-        if not images:
-            return _refuse(turn, "the budget of pixels is used up: answer with what you have seen"), ()
-        message = " ".join(f"Image {i.view.view_id}: {i.view.size[0]} x {i.view.size[1]}." for i in images)
-        return replace(turn, views=tuple(i.view for i in images), message=message), tuple(images)
+            views.append(View(len(self.state.views) + len(views) + 1, page_id, box, parent_id, size))
+        if not views:
+            return _refuse(turn, "the budget of pixels is used up: answer with what you have seen")
+        message = " ".join(f"Image {view.view_id}: {view.size[0]} x {view.size[1]}." for view in views)
+        return replace(turn, views=tuple(views), message=message)
 
     def _result(self, blocks: tuple[Block, ...], reward: float = 0.0) -> StepResult:
         state, terms = self.state, dict(self.state.turns[-1].reward_terms) if self.state.turns else {}
@@ -464,13 +462,26 @@ def step_many(episodes: Sequence[Episode], actions: Sequence[str]) -> list[StepR
     try:
         searches = [episode.begin(action) for episode, action in zip(episodes, actions, strict=True)]
         hits = _retrieve(episodes, searches)
-        blocks = [episode.execute(found) for episode, found in zip(episodes, hits, strict=True)]
+        shown = [episode.execute(found) for episode, found in zip(episodes, hits, strict=True)]
+        blocks = _draw(episodes, shown)
         scores = _score(episodes)
     except BaseException:
         for episode, state in zip(episodes, before, strict=True):
             episode.state = state
         raise
-    return [episode.settle(shown, scored) for episode, shown, scored in zip(episodes, blocks, scores, strict=True)]
+    return [episode.settle(seen, scored) for episode, seen, scored in zip(episodes, blocks, scores, strict=True)]
+
+
+def _draw(episodes: Sequence[Episode], shown: Sequence[tuple[View | Text, ...]]) -> list[tuple[Block, ...]]:
+    """Draw all views of a step together."""
+    jobs = [
+        partial(episode.image, block)
+        for episode, blocks in zip(episodes, shown, strict=True)
+        for block in blocks
+        if isinstance(block, View)
+    ]
+    drawn = iter(draw_all(jobs))
+    return [tuple(Image(next(drawn), b) if isinstance(b, View) else b for b in blocks) for blocks in shown]
 
 
 def _retrieve(episodes: Sequence[Episode], searches: Sequence[Search | None]) -> list[Sequence[Hit]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ class VRAGVectorEnv(VectorEnv[Observation, Sequence[str], np.ndarray]):
 
     Observations, rewards and ends are those of so many single environments, byte for byte, with the seeds
     that ``SyncVectorEnv`` would give them. What differs is the cost: a step of all of them asks the retriever
-    once and the judge once.
+    once and the judge once, and draws its pictures in several threads.
 
     Observations are batched as Gymnasium batches these spaces: ``question``, ``text`` and ``image`` are
     tuples with one member per environment, ``turns_left`` is an array ``(num_envs,)`` and ``pixels_left`` an
@@ -148,11 +147,11 @@ class VRAGVectorEnv(VectorEnv[Observation, Sequence[str], np.ndarray]):
                 observation, info = env.reset()
             else:
                 observation, rewards[index], terminations[index], truncations[index], info = env.observe(
-                    by_index[index]
+                    by_index[index], own_image=False
                 )
                 ended = terminations[index] or truncations[index]
                 if ended and self.autoreset_mode == AutoresetMode.SAME_STEP:
-                    final = {"final_obs": observation, "final_info": info}
+                    final = {"final_obs": _with_own_image(observation), "final_info": info}
                     infos = self._add_info(infos, final, index)
                     observation, info = env.reset()
             self._env_obs[index] = observation
@@ -175,8 +174,9 @@ class VRAGVectorEnv(VectorEnv[Observation, Sequence[str], np.ndarray]):
             waiting = [index for index, observation in enumerate(self._env_obs) if observation is None]
             raise ValueError(f"environments {waiting} were never reset: reset all of them first")
         out: Any = create_empty_array(self.single_observation_space, n=self.num_envs, fn=np.zeros)
-        # Copied, since an environment that was not reset now would hand out the same image again.
-        batch: Any = concatenate(self.single_observation_space, deepcopy(self._env_obs), out)
+        # The images in here are those that the environments keep: the only copy is made for the caller.
+        own = [_with_own_image(observation) for observation in self._env_obs if observation is not None]
+        batch: Any = concatenate(self.single_observation_space, own, out)
         return batch
 
     def _mask(self, mask: Any) -> np.ndarray:
@@ -192,3 +192,7 @@ class VRAGVectorEnv(VectorEnv[Observation, Sequence[str], np.ndarray]):
     def _check_length(self, name: str, values: Any) -> None:
         if len(values) != self.num_envs:
             raise ValueError(f"{name} must have num_envs={self.num_envs} members, got {len(values)}")
+
+
+def _with_own_image(observation: Observation) -> Observation:
+    return {**observation, "image": observation["image"].copy()}

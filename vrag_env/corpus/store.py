@@ -11,7 +11,6 @@ import io
 import json
 import os
 import threading
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 from PIL import Image
 
+from vrag_env.corpus.image_cache import ImageCache
 from vrag_env.corpus.lock import LOCK_FILE, CorpusBusyError, write_lock
 from vrag_env.corpus.page_index import PageEntry, PageIndex, read_page_index
 from vrag_env.corpus.records import Page, Word, page_id_of
@@ -34,7 +34,8 @@ SCHEMA_VERSION = 2
 MARKER = "vrag_corpus.json"
 PAGES = "pages"
 
-_IMAGE_CACHE_BYTES = 256 * 2**20
+_IMAGE_CACHE_BYTES = 512 * 2**20
+_SHOWN_CACHE_BYTES = 128 * 2**20
 
 
 class Corpus:
@@ -60,8 +61,9 @@ class Corpus:
         self._table = self._open_table(PAGES, version)
         self._index: PageIndex | None = None
         self._pinned: tuple[int, Corpus] | None = None  # with the version that it was made from
-        self._images: OrderedDict[str, Image.Image] = OrderedDict()
-        self._image_bytes = 0
+        self._images = ImageCache(_IMAGE_CACHE_BYTES)
+        self.shown = ImageCache(_SHOWN_CACHE_BYTES)
+        """Pages as they are shown, for :mod:`vrag_env.pictures`; emptied when the pages change."""
         self._lock = threading.Lock()
 
     @classmethod
@@ -290,7 +292,7 @@ class Corpus:
     def image(self, page_id: str) -> Image.Image:
         """Return the picture of a page in RGB.
 
-        The object is shared by all callers through a cache of 256 MiB: crop or resize it, which makes a new
+        The object is shared by all callers through a cache of 512 MiB: crop or resize it, which makes a new
         image, and never draw on it.
 
         Raises:
@@ -304,10 +306,7 @@ class Corpus:
         Raises:
             CorpusError: If there is no such page, or a picture is damaged.
         """
-        with self._lock:
-            found = {page_id: self._images[page_id] for page_id in page_ids if page_id in self._images}
-            for page_id in found:
-                self._images.move_to_end(page_id)
+        found = {page_id: image for page_id in page_ids if (image := self._images.get(page_id)) is not None}
         missing = [page_id for page_id in dict.fromkeys(page_ids) if page_id not in found]
         for row in self.rows(missing, ["image"]):
             found[row["page_id"]] = self._decode(row["page_id"], row["image"])
@@ -319,12 +318,7 @@ class Corpus:
                 image = stored.convert("RGB")
         except (OSError, Image.DecompressionBombError) as error:
             raise CorpusError(f"the picture of page {page_id!r} in {self._path} is damaged: {error}") from error
-        with self._lock:
-            if page_id not in self._images:
-                self._images[page_id] = image
-                self._image_bytes += _bytes_of(image)
-            while self._image_bytes > _IMAGE_CACHE_BYTES and len(self._images) > 1:
-                self._image_bytes -= _bytes_of(self._images.popitem(last=False)[1])
+        self._images.put(page_id, image)
         return image
 
     def add(self, pages: Iterable[tuple[Page, bytes, str]]) -> None:
@@ -469,8 +463,8 @@ class Corpus:
     def _forget(self) -> None:
         with self._lock:
             self._index = None
-            self._images.clear()
-            self._image_bytes = 0
+        self._images.clear()
+        self.shown.clear()
 
     def _entry(self, page_id: str) -> PageEntry:
         entry = self._load().pages.get(page_id)
@@ -483,7 +477,3 @@ def _restore(path: str, version: int, read_only: bool) -> Corpus:
     corpus = Corpus.open(path, version)
     corpus._read_only = read_only
     return corpus
-
-
-def _bytes_of(image: Image.Image) -> int:
-    return image.width * image.height * 3

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from vrag_env.corpus import Corpus, Page, Word, page_id_of
+from vrag_env.corpus.image_cache import ImageCache
 from vrag_env.corpus.lock import LOCK_FILE, CorpusBusyError
 from vrag_env.errors import CorpusError
 
@@ -47,11 +48,11 @@ def test_pages_come_back_in_order(corpus: Corpus) -> None:
     assert corpus.documents() == {"a/x.pdf": "v1", 'b\'s "deck".pdf': "v1"}
 
 
-def test_image_is_decoded_once_and_the_cache_is_bounded(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_image_is_decoded_once_and_the_cache_is_bounded(corpus: Corpus) -> None:
+    corpus._images = ImageCache(2 * 30 * 20 * 4)  # two pages
     first = corpus.image("a/x.pdf#1")
     assert first.mode == "RGB" and first.size == (30, 20)
     assert corpus.image("a/x.pdf#1") is first
-    monkeypatch.setattr("vrag_env.corpus.store._IMAGE_CACHE_BYTES", 2 * 30 * 20 * 3)
     corpus.image("a/x.pdf#2")
     corpus.image("a/x.pdf#3")
     assert corpus.image("a/x.pdf#1") is not first
