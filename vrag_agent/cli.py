@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from vrag_agent import corpus_commands
-from vrag_env.errors import IngestError, VRAGError, missing_extra
+from vrag_env.errors import IngestError, RetrieverError, VRAGError, missing_extra
 
 app = typer.Typer(
     name="vrag",
@@ -69,6 +69,13 @@ def index(
             "more and take longer. Another number than before is made from the stored vectors, without the model.",
         ),
     ] = 32,
+    first_stage: Annotated[
+        str,
+        typer.Option(
+            help="'disk': also write an index of the pooled vectors (with --encoder), so that not even they have to be "
+            "in memory; 'memory': remove it; 'auto': write it if they are over 512 MiB, about 130,000 pages."
+        ),
+    ] = "auto",
     long_side: Annotated[int, typer.Option(min=64, max=8192, help="Longer side of a stored page, in pixels.")] = 1792,
     ocr: Annotated[
         str,
@@ -90,18 +97,27 @@ def index(
     from vrag_env.corpus import Corpus, ingest
     from vrag_env.corpus.ocr import OCR_MODES
     from vrag_env.retrieval import build_embeddings, load_encoder
+    from vrag_env.retrieval.disk_stage import FIRST_STAGES
 
     if not any(path.exists() for path in paths):  # do not leave an empty corpus behind a mistyped path
         raise IngestError(f"nothing to ingest: {', '.join(map(str, paths))}: there is no such file or directory")
     if ocr not in OCR_MODES:
         raise IngestError(f"--ocr must be one of {', '.join(OCR_MODES)}, got {ocr!r}")
+    if first_stage not in FIRST_STAGES:
+        raise RetrieverError(f"--first-stage must be one of {', '.join(FIRST_STAGES)}, got {first_stage!r}")
     # A mistyped model, or one that can not be loaded, shows before hours of reading, and leaves no corpus behind.
     model = None if encoder is None else load_encoder(encoder)
     store = Corpus.create(corpus)
     report = ingest(paths, store, long_side=long_side, ocr=ocr, workers=workers)
     typer.echo(str(report))
     if model is not None:
-        count = build_embeddings(store, model, pool_factor=pool_factor, pooled_vectors=pooled_vectors)
+        count = build_embeddings(
+            store,
+            model,
+            pool_factor=pool_factor,
+            pooled_vectors=pooled_vectors,
+            first_stage=first_stage,
+        )
         typer.echo(f"{count} pages embedded with {encoder}")
     if report.failures:
         raise typer.Exit(1)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -39,6 +40,8 @@ IndexKind = Literal["flat", "sq", "rq"]
 Pooled = tuple[Int8, npt.NDArray[np.floating]]
 """Pooled vectors of some pages as integers ``(pages, vectors per page, dim)``, and their scales ``(pages,)``."""
 
+_VERSION_KEY = b"vrag_vectors_version"
+_KEPT = timedelta(days=7)
 _ROWS_PER_WRITE = 500_000
 _ROWS_PER_PARTITION = 4096  # 16 million rows get about 4,000 partitions, the square root: both steps take as long
 
@@ -84,9 +87,14 @@ class CandidateIndex:
         tables = set(database.list_tables(limit=10_000).tables)
         if not {name, _scales_name(name)} <= tables:  # the scales are written last
             raise RetrieverError(f"there is no whole candidate index {name!r}: write it (CandidateIndex.write)")
+        pages = database.open_table(_scales_name(name)).to_arrow()
+        self._database = database
+        self._name = name
         self._table: lancedb.table.Table = database.open_table(name)
-        scales = database.open_table(_scales_name(name)).to_arrow()["scale"]
-        self._scales: npt.NDArray[np.float64] = scales.to_numpy()
+        # What the scales were written for: the vectors of an index that replaces this one are other versions.
+        self._table.checkout(int(pages.schema.metadata[_VERSION_KEY]))
+        self._scales: npt.NDArray[np.float64] = pages["scale"].to_numpy()
+        self._keys: npt.NDArray[np.uint64] = pages["key"].to_numpy()
         self._per_page = self._table.count_rows() // len(self._scales)
         self.nprobes = nprobes
         self.depth = depth
@@ -96,25 +104,45 @@ class CandidateIndex:
         """Number of pages."""
         return len(self._scales)
 
+    @property
+    def per_page(self) -> int:
+        """Pooled vectors of a page."""
+        return self._per_page
+
+    @property
+    def keys(self) -> npt.NDArray[np.uint64]:
+        """What :meth:`write` was given to know the pages by, ``(pages,)``."""
+        return self._keys
+
+    @property
+    def scales(self) -> npt.NDArray[np.float64]:
+        """What multiplies the integers of each page, ``(pages,)``."""
+        return self._scales
+
     @classmethod
     def write(
-        cls, database: lancedb.DBConnection, name: str, batches: Iterable[Pooled], **settings: int
+        cls,
+        database: lancedb.DBConnection,
+        name: str,
+        batches: Iterable[Pooled],
+        keys: npt.NDArray[np.uint64] | None = None,
+        **settings: int,
     ) -> CandidateIndex:
         """Write the pooled vectors of all pages, streamed; call :meth:`build` afterwards.
 
-        An index of this name that is there already is replaced. Without :meth:`build` a search scans the table.
+        An index of this name that is there already is replaced when all is written; who has opened it before goes on
+        with the old one. Without :meth:`build` a search scans the table.
 
         Args:
             database: Where the index goes.
             name: Its name.
             batches: Pooled vectors of the pages in order, as many for each page.
+            keys: A number to know each page by, kept with the index; by default its place.
             settings: See the class.
 
         Raises:
             RetrieverError: If there are no pages.
         """
-        for table in (name, _scales_name(name)):
-            database.drop_table(table, ignore_missing=True)
         written: lancedb.table.Table | None = None
         scales: list[npt.NDArray[np.floating]] = []
         waiting: list[pa.Table] = []
@@ -130,7 +158,8 @@ class CandidateIndex:
             written = _append(database, name, written, waiting)
         if written is None:
             raise RetrieverError("no pages were given to the candidate index")
-        database.create_table(_scales_name(name), pa.table({"scale": pa.array(np.concatenate(scales), pa.float64())}))
+        places = np.arange(pages, dtype=np.uint64) if keys is None else keys
+        _commit(database, name, written.version, np.concatenate(scales), places)
         return cls(database, name, **settings)
 
     def build(self, kind: IndexKind = "rq", partitions: int | None = None) -> None:
@@ -145,8 +174,16 @@ class CandidateIndex:
         config = {"flat": IvfFlat, "sq": IvfSq, "rq": IvfRq}[kind]
         if partitions is None:
             partitions = max(1, math.ceil(len(self) * self._per_page / _ROWS_PER_PARTITION))
+        self._table.checkout_latest()
         self._table.create_index("vector", config=config(distance_type="dot", num_partitions=partitions), replace=True)
         self._table.checkout_latest()
+        _commit(self._database, self._name, self._table.version, self._scales, self._keys)
+        self._table.checkout(self._table.version)
+
+    def remove_old(self) -> None:
+        """Free the disk of indexes that this one has replaced a week ago or earlier."""
+        for name in (self._name, _scales_name(self._name)):
+            self._database.open_table(name).optimize(cleanup_older_than=_KEPT)
 
     def best(self, queries: Queries, count: int, rows: Rows | None = None) -> list[Rows]:
         """Choose candidates; see :meth:`vrag_env.retrieval.candidates.PooledIndex.best`.
@@ -209,6 +246,19 @@ def _scales_name(name: str) -> str:
     return f"{name}_scales"
 
 
+def _commit(
+    database: lancedb.DBConnection,
+    name: str,
+    version: int,
+    scales: npt.NDArray[np.floating],
+    keys: npt.NDArray[np.uint64],
+) -> None:
+    """Make a version of the vectors the one that is opened from now on, in one step."""
+    pages = pa.table({"scale": pa.array(scales, pa.float64()), "key": pa.array(keys, pa.uint64())})
+    pages = pages.replace_schema_metadata({_VERSION_KEY: str(version)})
+    database.create_table(_scales_name(name), pages, mode="overwrite")
+
+
 def _rows(codes: Int8, scales: npt.NDArray[np.floating], first: int) -> pa.Table:
     pages, per_page, dim = codes.shape
     vectors = (codes * scales[:, None, None]).astype(np.float16)
@@ -222,7 +272,7 @@ def _append(
 ) -> lancedb.table.Table:
     rows = pa.concat_tables(waiting)
     if table is None:
-        return database.create_table(name, rows)
+        return database.create_table(name, rows, mode="overwrite")
     table.add(rows)
     return table
 

@@ -285,23 +285,47 @@ class EmbeddingTable:
                 vectors[starts[index] : starts[index + 1]] = page
         return vectors, starts
 
-    def pooled(self) -> tuple[Int8, npt.NDArray[np.float32]]:
-        """Read the pooled vectors of all pages.
+    def pooled(self, rows: Rows | None = None) -> tuple[Int8, npt.NDArray[np.float32]]:
+        """Read the pooled vectors of pages.
+
+        Args:
+            rows: The pages; by default all, which is read faster in one piece.
 
         Returns:
             Integers ``(pages, pooled vectors, dim)``, and what multiplies those of each page, ``(pages,)``.
         """
-        codes = np.empty((len(self), self.pooled_vectors * self.dim), dtype=np.int8)
-        known = np.argsort(self._row_ids)
-        sorted_ids = self._row_ids[known]
-        if len(self):
-            request = self._table.search().with_row_id(True).select(["pooled"]).limit(None)
-            for batch in request.to_batches(1024):
+        wanted = self._row_ids if rows is None else self._row_ids[rows]
+        codes = np.empty((len(wanted), self.pooled_vectors * self.dim), dtype=np.int8)
+        known = np.argsort(wanted)
+        sorted_ids = wanted[known]
+        if len(wanted):
+            batches: Iterable[pa.RecordBatch]
+            if rows is None:
+                batches = self._table.search().with_row_id(True).select(["pooled"]).limit(None).to_batches(1024)
+            else:
+                taken = self._table.take_row_ids(sorted_ids.tolist()).with_row_id().select(["pooled"])
+                batches = taken.to_arrow().to_batches()
+            for batch in batches:
                 ids = batch["_rowid"].to_numpy()
-                places = np.minimum(np.searchsorted(sorted_ids, ids), len(self) - 1)
+                places = np.minimum(np.searchsorted(sorted_ids, ids), len(wanted) - 1)
                 kept = sorted_ids[places] == ids
                 codes[known[places[kept]]] = batch["pooled"].flatten().to_numpy().reshape(len(ids), -1)[kept]
-        return codes.reshape(-1, self.pooled_vectors, self.dim), self._scales
+        return codes.reshape(-1, self.pooled_vectors, self.dim), self._scales if rows is None else self._scales[rows]
+
+    @property
+    def pooled_nbytes(self) -> int:
+        """Size of all pooled vectors in memory, in bytes."""
+        return len(self) * self.pooled_vectors * self.dim
+
+    @property
+    def row_ids(self) -> npt.NDArray[np.uint64]:
+        """Numbers by which LanceDB knows the rows, ``(pages,)``."""
+        return self._row_ids
+
+    @property
+    def scales(self) -> npt.NDArray[np.float32]:
+        """What multiplies the pooled integers of each page, ``(pages,)``."""
+        return self._scales
 
 
 def is_current(table: lancedb.table.Table) -> bool:

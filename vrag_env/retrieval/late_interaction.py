@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +25,16 @@ from vrag_env.corpus.schema import sql_in
 from vrag_env.corpus.store import Corpus
 from vrag_env.errors import RetrieverError
 from vrag_env.retrieval.base import Hit
+from vrag_env.retrieval.candidate_index import CandidateIndex
+from vrag_env.retrieval.disk_stage import (
+    FIRST_STAGES,
+    FirstStage,
+    PooledOnDisk,
+    candidates_directory,
+    drop_candidates,
+    open_candidates,
+    write_candidates,
+)
 from vrag_env.retrieval.embeddings import (
     ENCODER_KEY,
     POOLED_VECTORS,
@@ -40,7 +51,7 @@ from vrag_env.retrieval.encoder import Encoder, LateInteractionEncoder, Vectors
 from vrag_env.retrieval.maxsim import Float64, Rows
 from vrag_env.retrieval.pooling import check_factor, pool_tokens
 from vrag_env.retrieval.queries import check_request, clean_query
-from vrag_env.retrieval.recall import TARGET, measure_recall, pooling_recall
+from vrag_env.retrieval.recall import TARGET, measure_disk_recall, measure_recall, pooling_recall
 from vrag_env.retrieval.searcher import DEFAULT_MEMORY_BYTES, Searcher, SearchMode
 
 if TYPE_CHECKING:
@@ -79,6 +90,7 @@ def build_embeddings(
     *,
     pool_factor: int = 1,
     pooled_vectors: int = POOLED_VECTORS,
+    first_stage: FirstStage = "auto",
     progress: bool = True,
 ) -> int:
     """Encode the pages that have no embeddings by this encoder yet, and write them to the corpus.
@@ -94,6 +106,9 @@ def build_embeddings(
             embeddings have a table of their own.
         pooled_vectors: Pooled vectors per page for choosing candidates. With another number than before, they are
             made anew from the stored vectors, without encoding.
+        first_stage: ``"disk"`` also writes an index of the pooled vectors, by which corpora beyond memory are searched
+            (:mod:`vrag_env.retrieval.disk_stage`); it is made anew whenever pages change. ``"auto"`` does so if they
+            are over 512 MiB, or if there is such an index already; ``"memory"`` removes it.
         progress: Show a progress bar on standard error.
 
     Returns:
@@ -105,6 +120,7 @@ def build_embeddings(
         CorpusBusyError: If another process is building the same table.
     """
     check_factor(pool_factor)
+    _check_stage(first_stage)
     if pooled_vectors < 1:
         raise RetrieverError(f"pooled_vectors must be at least 1, got {pooled_vectors}")
     if corpus.read_only:
@@ -117,18 +133,28 @@ def build_embeddings(
     lock = corpus.path / f"{name}.build"
     lock.mkdir(exist_ok=True)
     with write_lock(lock):
-        return _Build(corpus, encoder, name, pool_factor, pooled_vectors).run(progress)
+        return _Build(corpus, encoder, name, pool_factor, pooled_vectors, first_stage).run(progress)
 
 
 class _Build:
     """One run of :func:`build_embeddings`, which see."""
 
-    def __init__(self, corpus: Corpus, encoder: Encoder, name: str, pool_factor: int, pooled_vectors: int) -> None:
+    def __init__(
+        self,
+        corpus: Corpus,
+        encoder: Encoder,
+        name: str,
+        pool_factor: int,
+        pooled_vectors: int,
+        first_stage: FirstStage,
+    ) -> None:
         self._corpus = corpus
         self._encoder = encoder
         self._name = name
         self._pool_factor = pool_factor
         self._pooled_vectors = pooled_vectors
+        self._first_stage = first_stage
+        self._candidates = candidates_directory(corpus.path, name)
         self._sample: list[tuple[Vectors, Vectors]] = []  # pages before and after pooling
 
     def run(self, progress: bool) -> int:
@@ -142,9 +168,26 @@ class _Build:
                     table = self._corpus.database.create_table(self._name, schema=batch.schema, exist_ok=True)
                 table.add(pa.Table.from_batches([batch]))
                 bar.update(len(pages))
-        if table is not None and hashes and (missing or changed or not EmbeddingTable(table).stats):
-            self._measure(table)
+        if table is not None and hashes:
+            opened = EmbeddingTable(table)
+            index, written = self._index(opened)
+            if missing or changed or written or not opened.stats:
+                self._measure(table, index)
         return len(missing)
+
+    def _index(self, table: EmbeddingTable) -> tuple[CandidateIndex | None, bool]:
+        """Bring the candidate index up to the table's pages, if there is to be one; whether it was written."""
+        small = table.pooled_nbytes <= DEFAULT_MEMORY_BYTES and not self._candidates.is_dir()
+        if self._first_stage == "memory" or (self._first_stage == "auto" and small):
+            drop_candidates(self._candidates)
+            return None, False
+        try:
+            index = open_candidates(self._candidates, table.stats)
+            if index is not None and len(PooledOnDisk(table, index).index) == len(table):
+                return index, False
+        except RetrieverError:  # of other pages, or a build of it was killed
+            pass
+        return write_candidates(self._candidates, table), True
 
     def _existing(self, hashes: dict[str, str]) -> tuple[lancedb.table.Table | None, set[str], bool]:
         """Open the table and remove from it what is not in the corpus; the pages it has; whether it changed."""
@@ -205,7 +248,7 @@ class _Build:
         if ready:
             yield ready
 
-    def _measure(self, table: lancedb.table.Table) -> None:
+    def _measure(self, table: lancedb.table.Table, index: CandidateIndex | None) -> None:
         """Measure what searching this table finds, keep it with the table, and warn where it is too little."""
         opened = EmbeddingTable(table)
         measured = measure_recall(opened)
@@ -222,6 +265,16 @@ class _Build:
                 f"{measured.candidates} candidates: raise candidates, or pooled_vectors (now {self._pooled_vectors})",
                 stacklevel=4,
             )
+        if index is not None:
+            disk = measure_disk_recall(opened, index, measured.candidates)
+            stats |= {"disk_recall_at_10": disk.recall, **asdict(disk.probing)}
+            if disk.recall < TARGET:
+                warnings.warn(
+                    f"the candidate index on disk of {self._name} finds {disk.recall:.1%} of what a scan of its pooled "
+                    f"vectors finds: raise pooled_vectors (now {self._pooled_vectors}), or search with "
+                    "first_stage='memory'",
+                    stacklevel=4,
+                )
         if self._sample:
             kept = pooling_recall(*zip(*self._sample, strict=True))
             stats |= {"pooling_recall_at_10": kept, "pooling_pages": len(self._sample)}
@@ -250,11 +303,15 @@ class LateInteractionRetriever:
         candidates: Pages that two-stage search scores exactly for each query when 10 are asked for; by default what
             the build measured to suffice for a recall of 0.99.
         memory_bytes: How much memory vectors may take.
+        first_stage: Where the pooled vectors are that two-stage search chooses candidates by: ``"memory"``; ``"disk"``,
+            in an index that the build has written; or ``"auto"``: on disk if they do not fit into ``memory_bytes`` and
+            there is an index.
         pool_factor: Which embeddings, if the corpus has some with and some without pooled tokens; by default
             those without, or else those with the smallest factor.
 
     Raises:
-        RetrieverError: If the corpus has no embeddings by this encoder in this revision, or not for all pages.
+        RetrieverError: If the corpus has no embeddings by this encoder in this revision, or not for all pages; or no
+            index of them on disk where one is asked for.
     """
 
     def __init__(
@@ -265,6 +322,7 @@ class LateInteractionRetriever:
         search: SearchMode = "auto",
         candidates: int | None = None,
         memory_bytes: int = DEFAULT_MEMORY_BYTES,
+        first_stage: FirstStage = "auto",
         pool_factor: int | None = None,
     ) -> None:
         self._encoder = encoder
@@ -276,7 +334,18 @@ class LateInteractionRetriever:
                 f"{len(hashes) - len(table)} of {len(hashes)} pages of {corpus.path} have no embeddings by "
                 f"{encoder.name}: {_remedy(corpus, encoder.name)}"
             )
-        self._searcher = Searcher(table, search=search, candidates=candidates, memory_bytes=memory_bytes)
+        _check_stage(first_stage)
+        index = None
+        if first_stage == "disk" or (first_stage == "auto" and table.pooled_nbytes > memory_bytes):
+            index = open_candidates(candidates_directory(corpus.path, name), table.stats)
+        if first_stage == "disk" and index is None:
+            raise RetrieverError(
+                f"{corpus.path} has no index on disk of the pooled vectors of {name}: "
+                f"{_remedy(corpus, encoder.name)} --first-stage disk"
+            )
+        self._searcher = Searcher(
+            table, search=search, candidates=candidates, memory_bytes=memory_bytes, first_stage=index
+        )
 
     @property
     def searcher(self) -> Searcher:
@@ -285,8 +354,15 @@ class LateInteractionRetriever:
 
     @property
     def recall(self) -> float | None:
-        """Recall@10 of two-stage search against exact search as measured by the build, if it was."""
-        return self._searcher.table.stats.get("recall_at_10")
+        """Recall@10 of two-stage search against exact search as measured by the build, if it was.
+
+        With the pooled vectors on disk, the product of what a scan of them finds and of what the index finds of that.
+        """
+        stats = self._searcher.table.stats
+        scanned: float | None = stats.get("recall_at_10")
+        if scanned is None or not self._searcher.on_disk:
+            return scanned
+        return scanned * float(stats["disk_recall_at_10"])
 
     def search(self, queries: Sequence[str], k: int, where: Collection[str] | None = None) -> list[list[Hit]]:
         """Rank pages for a batch of queries; see :meth:`vrag_env.retrieval.base.Retriever.search`.
@@ -311,6 +387,11 @@ class LateInteractionRetriever:
     def scores(self, queries: Sequence[npt.NDArray[np.floating]], pages: Rows | None = None) -> Float64:
         """Compute MaxSim of encoded queries with pages; see :meth:`vrag_env.retrieval.searcher.Searcher.scores`."""
         return self._searcher.scores(queries, pages)
+
+
+def _check_stage(first_stage: str) -> None:
+    if first_stage not in FIRST_STAGES:
+        raise RetrieverError(f"first_stage must be one of {', '.join(FIRST_STAGES)}, got {first_stage!r}")
 
 
 def _table_of(corpus: Corpus, encoder: Encoder, pool_factor: int | None) -> str:

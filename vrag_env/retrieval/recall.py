@@ -13,7 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vrag_env.retrieval.candidates import PooledIndex
+from vrag_env.retrieval.candidate_index import CandidateIndex
+from vrag_env.retrieval.candidates import PooledIndex, top
+from vrag_env.retrieval.disk_stage import LADDER, PooledOnDisk, Probing
 from vrag_env.retrieval.embeddings import EmbeddingTable
 from vrag_env.retrieval.maxsim import Float16, Float32, Float64, Queries, Rows, exact_scores
 from vrag_env.retrieval.searcher import Searcher
@@ -74,13 +76,60 @@ def measure_recall(table: EmbeddingTable, *, seed: int = 0) -> Recall:
         return Recall(1.0, _LADDER[0], 0, len(rows))
     queries = sample_queries(table.take(rng.choice(rows, _QUERIES)), rng)
     best = Searcher(table, search="exact", memory_bytes=0).top_rows(queries, _K, rows)
-    scores = PooledIndex(*table.pooled()).scores(Queries(queries), rows)
+    scores = PooledIndex(*table.pooled(None if len(rows) == len(table) else rows)).scores(Queries(queries))
     places = np.concatenate(
         [_places(row, np.searchsorted(rows, right)) for row, right in zip(scores, best, strict=True)]
     )
     shares = [float((places < count).mean()) for count in _LADDER]
     enough = next((index for index, share in enumerate(shares) if share >= _AIM), len(_LADDER) - 1)
     return Recall(shares[enough], _LADDER[enough], len(queries), len(rows))
+
+
+@dataclass(frozen=True)
+class DiskRecall:
+    """What a candidate index on disk finds of what a scan of the same pooled vectors leads to.
+
+    Attributes:
+        recall: Share of the best 10 after both stages.
+        probing: The fastest settings that suffice, or those that find most.
+    """
+
+    recall: float
+    probing: Probing
+
+
+def measure_disk_recall(table: EmbeddingTable, index: CandidateIndex, candidates: int, *, seed: int = 0) -> DiskRecall:
+    """Measure a candidate index, and choose how far it is looked into; the index is left with these settings.
+
+    Args:
+        table: The embeddings.
+        index: An index of their pooled vectors.
+        candidates: How many of them are scored exactly for each query.
+        seed: Of the queries.
+    """
+    rng = np.random.default_rng(seed)
+    queries = sample_queries(table.take(rng.choice(len(table), _QUERIES)), rng)
+    prepared = Queries(queries)
+    count = min(candidates, len(table))
+    right = Searcher(table, search="exact", memory_bytes=0).best_of(queries, _scan(table, prepared, count), _K)
+    stage = PooledOnDisk(table, index)
+    share = 0.0
+    for probing in LADDER:
+        index.nprobes, index.depth, index.rescored = probing.nprobes, probing.depth, probing.rescored
+        found = stage.best(prepared, count)
+        share = float(np.mean([np.isin(best, rows).mean() for best, rows in zip(right, found, strict=True)]))
+        if share >= _AIM:
+            break
+    return DiskRecall(share, probing)
+
+
+def _scan(table: EmbeddingTable, queries: Queries, count: int) -> list[Rows]:
+    """Candidates of a scan of all pooled vectors, which are read from disk a part at a time."""
+    scores: list[Float64] = []
+    for low in range(0, len(table), _MAX_PAGES):
+        rows = np.arange(low, min(low + _MAX_PAGES, len(table)))
+        scores.append(PooledIndex(*table.pooled(rows)).scores(queries))
+    return [top(row, count) for row in np.concatenate(scores, axis=1)]
 
 
 def pooling_recall(pages: Sequence[Float16], pooled: Sequence[Float16], *, seed: int = 0) -> float:

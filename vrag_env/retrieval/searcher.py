@@ -4,9 +4,9 @@ Two ways, with the same scores (:mod:`vrag_env.retrieval.maxsim`):
 
 - *exact*: every page is compared. All vectors are in memory as float16 where they fit, and are read from storage for
   every batch of queries where they do not.
-- *two-stage*: candidates are chosen by the pooled vectors, which are all that is in memory; their vectors are read
-  from storage, once for all queries of a batch, and scored exactly. A page can be missed, its score or its place
-  among those found can not be wrong.
+- *two-stage*: candidates are chosen by the pooled vectors, which are all that is in memory, or on disk too with a
+  candidate index; their vectors are read from storage, once for all queries of a batch, and scored exactly. A page
+  can be missed, its score or its place among those found can not be wrong.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ import numpy.typing as npt
 
 from vrag_env.errors import RetrieverError
 from vrag_env.retrieval.base import Hit
+from vrag_env.retrieval.candidate_index import CandidateIndex
 from vrag_env.retrieval.candidates import PooledIndex, top
+from vrag_env.retrieval.disk_stage import PooledOnDisk
 from vrag_env.retrieval.embeddings import EmbeddingTable
 from vrag_env.retrieval.maxsim import Float16, Float64, Queries, Rows, exact_scores, scan, scan_error
 from vrag_env.retrieval.queries import check_request
@@ -43,10 +45,15 @@ class Searcher:
         candidates: Pages that two-stage search scores exactly for each query when 10 are asked for; more in
             proportion when more are. By default what the build found to be needed, or 100.
         memory_bytes: How much memory vectors may take.
+        first_stage: An index on disk by which two-stage search chooses candidates; by default the pooled vectors are
+            read into memory and scanned.
 
     Attributes:
         mode: ``"exact"`` or ``"two_stage"``.
         candidates: See above.
+
+    Raises:
+        RetrieverError: If the index is not of this table's pages.
     """
 
     def __init__(
@@ -56,6 +63,7 @@ class Searcher:
         search: SearchMode = "auto",
         candidates: int | None = None,
         memory_bytes: int = DEFAULT_MEMORY_BYTES,
+        first_stage: CandidateIndex | None = None,
     ) -> None:
         if search not in ("auto", "exact", "two_stage"):
             raise ValueError(f"search must be 'auto', 'exact' or 'two_stage', got {search!r}")
@@ -66,8 +74,15 @@ class Searcher:
         self.mode: Literal["exact", "two_stage"]
         self.mode = ("exact" if fits else "two_stage") if search == "auto" else search
         self.candidates = candidates or int(table.stats.get("candidates", DEFAULT_CANDIDATES))
-        self._pooled = PooledIndex(*table.pooled()) if self.mode == "two_stage" else None
+        self._pooled: PooledIndex | PooledOnDisk | None = None
+        if self.mode == "two_stage":
+            self._pooled = PooledIndex(*table.pooled()) if first_stage is None else PooledOnDisk(table, first_stage)
         self._memory = table.read(np.arange(len(table))) if self.mode == "exact" and fits else None
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether candidates are chosen by pooled vectors on disk."""
+        return isinstance(self._pooled, PooledOnDisk)
 
     def search_vectors(
         self, queries: Sequence[npt.NDArray[np.floating]], k: int, where: Collection[str] | None = None
@@ -114,6 +129,11 @@ class Searcher:
         count = max(k, self.candidates, -(-self.candidates * k // 10))
         chosen = self._pooled.best(prepared, count, None if len(rows) == len(self.table) else rows)
         return self._rescore(prepared, chosen, k)
+
+    def best_of(self, queries: Sequence[npt.NDArray[np.floating]], chosen: Sequence[Rows], k: int) -> list[Rows]:
+        """Rank given candidates, some for each query, by their exact scores: the second stage alone."""
+        ranked = self._rescore(self._prepare(queries), chosen, k)
+        return [np.array(found, dtype=np.int64) for found, _ in ranked]
 
     def scores(self, queries: Sequence[npt.NDArray[np.floating]], rows: Rows | None = None) -> Float64:
         """Compute MaxSim of queries with pages.
