@@ -1,4 +1,4 @@
-"""The tables that :mod:`retrieval_speed` prints."""
+"""The tables of :mod:`retrieval_speed`, from the numbers in its JSON."""
 
 from __future__ import annotations
 
@@ -56,14 +56,41 @@ def latency_table(cells: Sequence[dict[str, Any]], absent: Sequence[dict[str, st
     return table([*header, "times as fast as score_multi_vector", "note"], rows)
 
 
+def cells(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """Times of all engines over all numbers of pages and queries."""
+    return [cell for name, row in result["rows"].items() if name.startswith("search-") for cell in row["cells"]]
+
+
+def speed_tables(result: dict[str, Any]) -> str:
+    """All tables of a run as Markdown, with what it ran on."""
+    machine = result["machine"]
+    absent: list[dict[str, str]] = next((row["absent"] for row in result["rows"].values() if "absent" in row), [])
+    packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
+    minutes = sum(row["minutes"] for row in result["rows"].values())
+    about = (
+        f"{machine['processor']}, {machine['cores']} cores, {machine['threads']} threads for every engine; medians of "
+        f"{result['repeats']} interleaved calls unless said otherwise; seed {result['seed']}; {minutes:.0f} minutes. "
+        f"Python {machine['python']}, {packages}."
+    )
+    commands = list(dict.fromkeys(row["command"] for row in result["rows"].values()))
+    return "\n\n".join(
+        [
+            about,
+            "Measured by " + ", ".join(f"`{command}`" for command in commands) + ".",
+            target_table(targets(result)),
+            latency_table(cells(result), absent),
+        ]
+    )
+
+
 def targets(result: dict[str, Any]) -> list[Target]:
     """What the engine must reach, and whether it does, as far as this run measured it."""
     found: list[Target] = []
-    cells = {(cell["engine"], cell["pages"], cell["queries"]): cell for cell in result["cells"]}
-    sizes = sorted({cell["pages"] for cell in result["cells"]})
-    for queries in sorted({cell["queries"] for cell in result["cells"]}):
+    by_key = {(cell["engine"], cell["pages"], cell["queries"]): cell for cell in cells(result)}
+    sizes = sorted({pages for _, pages, _ in by_key})
+    for queries in sorted({queries for _, _, queries in by_key}):
         for pages in sizes:
-            ours, base = cells[OURS, pages, queries], cells[BASELINE, pages, queries]
+            ours, base = by_key[OURS, pages, queries], by_key[BASELINE, pages, queries]
             ratio = base["ms_per_query"] / ours["ms_per_query"]
             recall = min(value for value in (ours.get("easy"), ours.get("hard"), 1.0) if value is not None)
             need = 10.0 if pages >= 20_000 else 1.0 if pages <= 1000 else None
@@ -73,13 +100,13 @@ def targets(result: dict[str, Any]) -> list[Target]:
             reached = f"{ratio:.1f} times as fast" + (f", recall@10 {recall:.3f}" if need == 10 else "")
             what = f"search, {pages:,} pages, {queries} at once"
             found.append(Target(what, BASELINE, must, reached, ratio >= need and (need < 10 or recall >= 0.99)))
-    memory = result.get("memory")
+    memory = result["rows"].get("memory")
     if memory and memory["pages"] >= _FEW_PAGES:
         share = memory["ours"]["batch"] / memory["all"]["open"]
         what = f"memory while searching {memory['pages']:,} pages (growth)"
         reached = f"{memory['ours']['batch']:,.0f} of {memory['all']['open']:,.0f} MiB: 1/{1 / share:.1f}"
         found.append(Target(what, "all multi-vectors in memory (bfloat16)", "at most 1/10", reached, share <= 0.1))
-    disk = result.get("disk")
+    disk = result["rows"].get("disk")
     if disk and disk["pages"] >= _FEW_PAGES:
         ratio = disk["node_bytes_per_page"] / disk["our_bytes_per_page"]
         reached = f"{disk['our_bytes_per_page']:,.0f} of {disk['node_bytes_per_page']:,.0f} bytes: 1/{ratio:.1f}"
@@ -90,7 +117,7 @@ def targets(result: dict[str, Any]) -> list[Target]:
         what = f"time to open {disk['pages']:,} pages"
         against = f"released JSON node files (measured on {disk['node_pages']}, in proportion)"
         found.append(Target(what, against, "50 times as fast", reached, ratio >= 50))
-    lexical = result.get("lexical")
+    lexical = result["rows"].get("lexical")
     if lexical:
         times = {name: median(seconds) for name, seconds in lexical["seconds"].items()}
         ours_seconds = times.pop("ours")
@@ -100,7 +127,7 @@ def targets(result: dict[str, Any]) -> list[Target]:
             must = "at most 1/3" if name != "bm25s" else "shown"
             what = f"lexical search, batch of {lexical['batch']}, {lexical['pages']:,} pages"
             found.append(Target(what, name, must, reached, name == "bm25s" or share <= 1 / 3))
-    ingestion = result.get("ingestion")
+    ingestion = result["rows"].get("ingestion")
     if ingestion:
         mine, bare = ingestion["ingest_pages_per_second"], ingestion["bare_pages_per_second"]
         reached = f"{mine:.1f} of {bare:.1f} pages/s: {ingestion['ratio']:.2f}"
