@@ -315,15 +315,39 @@ def replay(
 @app.command(name="eval")
 def evaluate(
     policy: Annotated[
-        str,
-        typer.Option(help="'oracle', 'random', 'retrieve_then_answer', a checkpoint's directory, or a model's name."),
+        list[str],
+        typer.Option(
+            help="'oracle', 'random', 'retrieve_then_answer', a checkpoint's directory, or a model's name; may be "
+            "repeated."
+        ),
     ],
-    out: Annotated[
-        Path, typer.Option(file_okay=False, help="Directory for summary.json, episodes.jsonl, replay.html.")
-    ],
+    out: Annotated[Path, typer.Option(file_okay=False, help="Directory of the results. A killed run goes on here.")],
     corpus: CorpusOption = None,
     questions: QuestionsOption = None,
     retriever: RetrieverOption = "lexical",
+    method: Annotated[
+        str,
+        typer.Option(
+            help="How a model is asked: 'native' (as it was trained here), 'vanilla_rag', 'react', 'search_r1', "
+            "'vrag', 'vidorag', 'evidence_first'."
+        ),
+    ] = "native",
+    pages: Annotated[str, typer.Option(help="How a model is shown pages: 'image' or 'text'.")] = "image",
+    top_k: Annotated[int | None, typer.Option(min=1, help="Pages per search of methods that choose it.")] = None,
+    server: Annotated[
+        str | None,
+        typer.Option(
+            help="Ask models behind this OpenAI-compatible server, such as http://localhost:8000/v1; its key comes "
+            "from VRAG_POLICY_API_KEY."
+        ),
+    ] = None,
+    judge: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="'rule', 'exact_match', 'token_f1', 'api:MODEL@URL' or 'local:NAME'; may be repeated: the first one "
+            "decides about accuracy, and their agreement is reported. Default: 'rule'."
+        ),
+    ] = None,
     reward: Annotated[str, typer.Option(help="Preset: 'paper', 'released' or 'outcome'.")] = "paper",
     split: Annotated[str | None, typer.Option(help="Only the questions of this split.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first questions.")] = None,
@@ -331,16 +355,26 @@ def evaluate(
     min_pixels: Annotated[int | None, typer.Option(min=1, help="Fewest pixels of a shown image.")] = None,
     max_pixels: Annotated[int | None, typer.Option(min=1, help="Most pixels of a shown image.")] = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Most tokens of one action. Default: 512.")] = None,
+    temperature: Annotated[float, typer.Option(min=0, help="Of sampling; 0 takes the likeliest reply.")] = 0.0,
     batch_size: Annotated[int, typer.Option(min=1, help="Episodes played at the same time.")] = 32,
-    seed: Annotated[int, typer.Option(help="Seed of the random player.")] = 0,
+    seed: Annotated[
+        list[int] | None,
+        typer.Option(help="Of sampling, of random play and of noise; may be repeated. Default: 0."),
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Throw away what an earlier run has left in --out.")] = False,
 ) -> None:
-    """Play all questions with one policy and write the metrics.
+    """Play all questions and write the numbers: overall, by type of question, with intervals.
 
-    A checkpoint is shown images of the size that it was trained with unless told otherwise.
+    Every episode is kept as soon as it has ended: after a kill the same command goes on. Raise --limit, add a
+    --seed or a --judge, and only what is missing is done. A checkpoint is shown images of the size that it was
+    trained with unless told otherwise.
 
     Example: vrag eval --policy oracle --corpus runs/my_corpus --questions my_questions.json --out runs/oracle
+
+    Example: vrag eval --policy Qwen/Qwen2.5-VL-7B-Instruct --server http://localhost:8000/v1 --method vrag
+    --judge rule --judge api:qwen-max@https://example.org/v1 --out runs/qwen
     """
-    from vrag_agent.commands import run_evaluation
+    from vrag_agent.eval_command import run_evaluation
 
     run_evaluation(
         policy=policy,
@@ -358,7 +392,14 @@ def evaluate(
         limit=limit,
         max_tokens=max_tokens,
         batch_size=batch_size,
-        seed=seed,
+        seed=seed or [0],
+        method=method,
+        pages=pages,
+        top_k=top_k,
+        server=server,
+        temperature=temperature,
+        judges=judge or ["rule"],
+        fresh=fresh,
     )
 
 
@@ -390,6 +431,21 @@ def judge(
     from vrag_agent.judge_command import run_judge
 
     run_judge(episodes, judge, against=against, out=out, limit=limit, say=typer.echo)
+
+
+@app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(help="Directory of a run of 'vrag eval'.")],
+    second: Annotated[Path, typer.Argument(help="Directory of another one, on the same questions.")],
+    judge: Annotated[str | None, typer.Option(help="Whose verdicts. Default: the first judge of both.")] = None,
+) -> None:
+    """Compare two policies on the same questions: paired differences with intervals, and McNemar's test.
+
+    Example: vrag compare runs/before runs/after
+    """
+    from vrag_agent.eval_command import run_comparison
+
+    run_comparison(first, second, judge)
 
 
 @app.command()

@@ -60,7 +60,7 @@ def evaluation(episodes: Sequence[Episode], keys: Callable[[Question], Iterable[
     """
     groups: dict[str, list[Episode]] = {}
     for episode in episodes:
-        for key in (keys or _types)(episode.question):
+        for key in (keys or question_types)(episode.question):
             groups.setdefault(key, []).append(episode)
     return {
         "questions": len(episodes),
@@ -70,7 +70,8 @@ def evaluation(episodes: Sequence[Episode], keys: Callable[[Question], Iterable[
     }
 
 
-def _types(question: Question) -> list[str]:
+def question_types(question: Question) -> list[str]:
+    """Return the types under which a question counts: what carries the answer, its hops, whether it has one."""
     sources = [part.strip() for part in question.source_type.split(",") if part.strip()]
     kinds = [question.query_type] if question.query_type else []
     return [*sources, *kinds, *([] if question.answerable else ["Unanswerable"])]

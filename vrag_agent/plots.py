@@ -29,7 +29,7 @@ def plot_learning(
         history: Metrics of each PPO iteration.
         summary: Accuracies under ``sft``, ``ppo``, ``ppo_blind`` and the players' names, drawn as marks.
     """
-    figure = _figure(11, 4.2)
+    figure = figure_of(11, 4.2)
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.7))
     left.plot(range(1, len(sft_losses) + 1), sft_losses, color=LOSS, linewidth=1)
     left.set(
@@ -77,7 +77,7 @@ def plot_curves(
         runs: By label, the metrics of each iteration. Labels with the same first word share a colour.
         metrics: What is drawn; a run that does not have one is left out of that panel.
     """
-    figure = _figure(5.2 * len(metrics), 3.8)
+    figure = figure_of(5.2 * len(metrics), 3.8)
     families = list(dict.fromkeys(label.split(" ")[0] for label in runs))
     for axes, name in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
         for label, history in runs.items():
@@ -108,7 +108,7 @@ def plot_episode(path: Path, episode: Episode) -> None:
     shown = [(turn, view) for turn in episode.turns for view in turn.views]
     if not shown:
         raise ValueError("the episode showed no image: there is nothing to draw")
-    figure = _figure(4.6 * len(shown), 4.4)
+    figure = figure_of(4.6 * len(shown), 4.4)
     children = {view.parent_id: view for view in episode.views if view.parent_id is not None}
     for axes, (turn, view) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
         axes.imshow(episode.image(view), interpolation="nearest")
@@ -129,7 +129,7 @@ def plot_episode(path: Path, episode: Episode) -> None:
     figure.savefig(path, dpi=110)
 
 
-def _figure(width: float, height: float) -> Any:
+def figure_of(width: float, height: float) -> Any:
     """Make a figure that needs no screen."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg

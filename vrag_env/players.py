@@ -119,7 +119,8 @@ def _query_for(episode: Episode, missing: Sequence[str]) -> str:
     """Return a query whose next new page is a missing gold page, or the first candidate if there is none."""
     question = episode.question
     first = [_one_line(text) for text in (question.oracle_query, question.text) if _one_line(text)]
-    for candidates in (first, list(_queries_from(episode, missing[0]))):
+    for make in (lambda: first, lambda: list(_queries_from(episode, missing[0]))):  # a page is read only if needed
+        candidates = make()
         if not candidates:
             continue
         found = episode.retriever.search(candidates, episode.search_depth, question.scope)

@@ -261,7 +261,7 @@ def test_eval_writes_everything(vrag: Vrag, corpus: Path, questions: Path, tmp_p
     assert summary.keys() >= SUMMARY_METRICS
     assert set(summary["by_type"]) == {"Chart", "Text", "Unanswerable"}
     for row in summary["by_type"].values():
-        assert row.keys() == SUMMARY_METRICS | {"questions"}
+        assert row.keys() >= SUMMARY_METRICS | {"questions"}
     assert [summary["by_type"][name]["questions"] for name in ("Chart", "Text", "Unanswerable")] == [2, 3, 1]
     # Every question's own words are on its pages only, or there first; one of five questions has no page.
     assert summary["retrieval"].keys() == RETRIEVAL_METRICS | {"questions"}
@@ -290,7 +290,8 @@ def test_eval_is_repeatable(vrag: Vrag, corpus: Path, questions: Path, tmp_path:
     written = []
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
         assert vrag("eval", *arguments, "--out", tmp_path / name, "--seed", seed).code == 0
-        written.append((tmp_path / name / "episodes.jsonl").read_bytes())
+        lines = (tmp_path / name / "episodes.jsonl").read_text(encoding="utf-8").splitlines()
+        written.append([[turn["text"] for turn in json.loads(line)["turns"]] for line in lines])
     assert written[0] == written[1] != written[2]
 
 

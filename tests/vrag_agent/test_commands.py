@@ -11,7 +11,9 @@ import torch
 
 from vrag_agent import cli, tiny
 from vrag_agent.checkpoint import ADAPTER, load_policy, read_settings, save_checkpoint
-from vrag_agent.commands import make_env, run_evaluation, table
+from vrag_agent.commands import make_env
+from vrag_agent.eval_command import run_evaluation
+from vrag_agent.evaluation.report import text_table
 from vrag_env.env import VRAGEnv
 from vrag_env.questions import Question, save_questions
 
@@ -92,13 +94,13 @@ def test_table_by_hand() -> None:
         "retrieval": {"questions": 10, "recall@1": 0.125},
         "wrong": [f"q{i}" for i in range(12)],
     }
-    lines = table(summary).splitlines()
+    lines = text_table(summary).splitlines()
     assert lines[0].split()[:3] == ["questions", "accuracy", "mean_reward"]
     assert lines[1].split() == ["all", "12", "0.250", *["0.500"] * 5]
     assert lines[2].split() == ["Chart", "3", "1.000", *["0.500"] * 5]
     assert lines[3] == "direct retrieval over 10 questions: recall@1 0.125"
     assert lines[4].endswith("q8, q9 and 2 more")
-    assert len(table({**row, "by_type": {}, "retrieval": {}, "wrong": []}).splitlines()) == 2
+    assert len(text_table({**row, "by_type": {}, "retrieval": {}, "wrong": []}).splitlines()) == 2
 
 
 def test_train_full(vrag: Vrag, checkpoint: Path, tiny_corpus_path: Path, asked: Path, tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from vrag_agent.commands import run_evaluation
 from vrag_agent.demo import Scale, blind, run
+from vrag_agent.eval_command import run_evaluation
 from vrag_env.episode import Image, Text
 from vrag_env.views import FULL_PAGE, View
 

@@ -13,6 +13,7 @@ from vrag_agent.evaluate import (
     direct_retrieval,
     evaluation,
     play,
+    question_types,
     versions,
     write_episodes,
     write_json,
@@ -107,10 +108,8 @@ def test_evaluation_by_hand(played: list[Episode]) -> None:
 
 
 def test_types_of_a_question_are_split() -> None:
-    from vrag_agent.evaluate import _types
-
     asked = Question("q", "q", "x", source_type="Chart, Table", query_type="Multi-Hop")
-    assert _types(asked) == ["Chart", "Table", "Multi-Hop"]
+    assert question_types(asked) == ["Chart", "Table", "Multi-Hop"]
 
 
 def test_types_can_be_chosen(played: list[Episode]) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from vrag_agent.cli import app
-from vrag_agent.commands import run_evaluation
+from vrag_agent.eval_command import run_evaluation
 from vrag_agent.replay_command import run_replay
 from vrag_env.corpus import Corpus
 from vrag_env.errors import VRAGError
