@@ -19,6 +19,10 @@ class QuestionError(VRAGError):
     """A questions file is missing, is not JSON, or has a missing or wrong field."""
 
 
+class WorldError(VRAGError):
+    """A dial of a generated world is unknown or out of its range, or a font that it needs is missing."""
+
+
 class RetrieverError(VRAGError):
     """An unknown retriever, or one whose embeddings are not in the corpus."""
 

@@ -11,8 +11,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from vrag_env.corpus.generate.config import WorldConfig
+from vrag_env.corpus.generate.wide import WorldDials, WorldReport, generate_wide_world
 from vrag_env.corpus.generate.world import DOCUMENTS, generate_world
-from vrag_env.corpus.ingest import LONG_SIDE, ingest
+from vrag_env.corpus.ingest import LONG_SIDE, IngestReport, ingest
 from vrag_env.corpus.store import SCHEMA_VERSION, Corpus
 from vrag_env.errors import CorpusError
 from vrag_env.questions import Question
@@ -50,6 +51,43 @@ def build_world(
     """
     directory = Path(directory)
     questions = generate_world(config, directory)
+    corpus, _ = _ingest(directory, progress, workers, long_side)
+    return corpus, questions
+
+
+def build_wide_world(
+    dials: WorldDials,
+    directory: str | Path,
+    *,
+    progress: bool = True,
+    workers: int | None = None,
+    long_side: int = LONG_SIDE,
+) -> tuple[WorldReport, IngestReport]:
+    """Generate a wide world and ingest its documents, as :func:`build_world` does.
+
+    The questions are in ``directory/questions.json``; they are not read, since there can be many.
+
+    Args:
+        dials: The dials.
+        directory: Where; made if it does not exist.
+        progress: Show progress bars.
+        workers: Processes that draw, and that ingest; by default one per core.
+        long_side: Longer side of the stored pages in pixels; the smaller, the faster.
+
+    Returns:
+        What was generated, and what was ingested.
+
+    Raises:
+        CorpusError: If the directory holds something else, or a document could not be ingested.
+        WorldError: If the dials ask for what can not be drawn.
+    """
+    directory = Path(directory)
+    report = generate_wide_world(dials, directory, workers=workers, progress=progress)
+    _, ingested = _ingest(directory, progress, workers, long_side)
+    return report, ingested
+
+
+def _ingest(directory: Path, progress: bool, workers: int | None, long_side: int) -> tuple[Corpus, IngestReport]:
     corpus = Corpus.create(directory / CORPUS)
     report = ingest([directory / DOCUMENTS], corpus, long_side=long_side, workers=workers, progress=progress)
     if report.failures:
@@ -58,7 +96,7 @@ def build_world(
             f"{len(report.failures)} generated documents in {directory / DOCUMENTS} could not be read, "
             f"the first one {name} ({reason}): delete {directory} and build it again"
         )
-    return corpus, questions
+    return corpus, report
 
 
 def cache_directory() -> Path:
@@ -75,7 +113,7 @@ def cache_directory() -> Path:
     return base / "vrag-gym"
 
 
-def cached_world(config: WorldConfig, *, progress: bool = True) -> Path:
+def cached_world(config: WorldConfig | WorldDials, *, progress: bool = True) -> Path:
     """Return the directory of a world in the cache, which is built once and then kept.
 
     It is built beside its place and then renamed, so that what is there is always complete, and processes
@@ -101,7 +139,10 @@ def cached_world(config: WorldConfig, *, progress: bool = True) -> Path:
                 shutil.rmtree(left, ignore_errors=True)
     temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
     try:
-        build_world(config, temporary, progress=progress)
+        if isinstance(config, WorldDials):
+            build_wide_world(config, temporary, progress=progress)
+        else:
+            build_world(config, temporary, progress=progress)
         try:
             temporary.rename(target)
         except OSError:
