@@ -261,6 +261,67 @@ def import_(
 
 
 @app.command()
+def generate(
+    out: Annotated[Path, typer.Option(file_okay=False, help="Directory of the world; made if it does not exist.")],
+    questions: Annotated[int, typer.Option(help="How many questions, exactly.")] = 500,
+    seed: Annotated[int, typer.Option(help="Any whole number: another one gives other documents.")] = 0,
+    pages: Annotated[
+        int | None, typer.Option(help="At least so many pages, 10 to 100000. Default: what the questions need.")
+    ] = None,
+    distractors: Annotated[
+        int, typer.Option(help="Other documents, 0 to 11, that differ from a document in its edition and numbers only.")
+    ] = 3,
+    font_size: Annotated[
+        float,
+        typer.Option(help="Points, 3 to 12, of the print with the answers. A page is shown at about 1 pixel each."),
+    ] = 5.0,
+    language: Annotated[str, typer.Option(help="'en', 'zh' (needs a Chinese font) or 'mixed'.")] = "en",
+    kinds: Annotated[
+        str | None,
+        typer.Option(help="Kinds of page, such as 'bars,table,plan'; docs/worlds.md has them. Default: all."),
+    ] = None,
+    multi_hop_share: Annotated[float, typer.Option(help="Share of questions over two pages, 0 to 0.6.")] = 0.3,
+    unanswerable_share: Annotated[float, typer.Option(help="Share of questions without an answer, 0 to 0.5.")] = 0.1,
+    test_share: Annotated[float, typer.Option(help="Share of the documents kept for testing.")] = 0.25,
+    held_out_share: Annotated[
+        float, typer.Option(help="Share of the kinds of page, 0 to 0.5, kept for the split 'test_templates'.")
+    ] = 0.2,
+    injection_share: Annotated[
+        float, typer.Option(help="Share of the pages that print an order to answer something else, 0 to 1.")
+    ] = 0.0,
+    index: Annotated[bool, typer.Option(help="Also ingest the documents into OUT/corpus.")] = True,
+    long_side: Annotated[int, typer.Option(min=64, max=8192, help="Longer side of a stored page, in pixels.")] = 1792,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes. Default: one per core.")] = None,
+) -> None:
+    """Generate a world: slide decks and reports as PDFs, questions about them, and their corpus.
+
+    Equal options write equal documents and questions, on any number of cores. Run it again after a kill: what is
+    there is kept. The options are the dials of gym.make("VRAG-v0", world={...}), too.
+
+    Example: vrag generate --questions 10000 --seed 7 --out runs/world
+
+    Then: vrag eval --policy oracle --corpus runs/world/corpus --questions runs/world/questions.json --out runs/oracle
+    """
+    from vrag_agent.generate_command import run_generate
+
+    dials = _given(
+        seed=seed,
+        questions=questions,
+        pages=pages,
+        distractors=distractors,
+        font_size=font_size,
+        language=language,
+        kinds=tuple(kind.strip() for kind in kinds.split(",")) if kinds is not None else None,
+        multi_hop_share=multi_hop_share,
+        unanswerable_share=unanswerable_share,
+        test_share=test_share,
+        held_out_share=held_out_share,
+        injection_share=injection_share,
+    )
+    run_generate(dials, out, index=index, long_side=long_side, workers=workers, say=typer.echo)
+
+
+@app.command()
 def play(
     corpus: CorpusOption = None,
     questions: QuestionsOption = None,

@@ -15,7 +15,7 @@ from gymnasium.error import ResetNeeded
 
 from vrag_env.corpus import Corpus
 from vrag_env.episode import Episode, EpisodeConfig, EpisodeState, Image, StepResult, Text
-from vrag_env.errors import QuestionError
+from vrag_env.errors import QuestionError, WorldError
 from vrag_env.questions import Question, load_questions
 from vrag_env.render import render_ansi, render_rgb
 from vrag_env.retrieval import Retriever, make_retriever
@@ -161,12 +161,16 @@ class VRAGEnv(gymnasium.Env[Observation, str]):
     | `split` | `None` | take only the questions of this split, such as `"train"` |
     | `noise` | `None` | worse retrieval, such as `{"drop_gold": 0.2, "distractors": 2}`: see below |
     | `corpus_version` | `None` | version of the corpus to play on; `None`: the newest, see below |
+    | `world` | `None` | dials of a generated world in place of a corpus, such as `{"questions": 500, "seed": 3}` |
     | `render_mode` | `None` | `"ansi"`: the conversation so far; `"rgb_array"`: the view and its parent |
 
     `noise` takes the options of :class:`vrag_env.retrieval.noisy.Noise`: `drop_gold` and `empty`
     (probabilities that a search misses a gold page, or finds nothing), `distractors` (pages put first; with
     `hardest` the best-ranked wrong ones instead of random ones), `shuffle` and `delay`. It is drawn from the
     environment's own random numbers, once per episode.
+
+    `world` takes the dials of :class:`vrag_env.corpus.generate.WorldDials`. The world is generated and ingested when it
+    is first asked for, which takes a minute or two for 1,000 pages, and kept in the cache (`VRAG_CACHE`).
 
     The corpus is pinned at construction: pages and search results stay the same for the environment's life,
     whatever is added, replaced or removed meanwhile, here or in another process. The attribute
@@ -211,6 +215,7 @@ class VRAGEnv(gymnasium.Env[Observation, str]):
         render_mode: str | None = None,
         noise: Mapping[str, Any] | Noise | None = None,
         corpus_version: int | None = None,
+        world: Mapping[str, Any] | None = None,
     ) -> None:
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise ValueError(f"render_mode must be None or one of {self.metadata['render_modes']}, got {render_mode!r}")
@@ -223,7 +228,7 @@ class VRAGEnv(gymnasium.Env[Observation, str]):
             box_frame=box_frame,
             noise=make_noise(noise),
         )
-        self.corpus, everything = _open(corpus, questions, corpus_version)
+        self.corpus, everything = _open(corpus, questions, corpus_version, world)
         self.questions = _select(everything, self.corpus, split)
         self.retriever = make_retriever(retriever, self.corpus)
         self.reward = make_reward(reward, judge)
@@ -430,14 +435,17 @@ def _open(
     corpus: str | Path | Corpus | None,
     questions: str | Path | Sequence[Question] | None,
     version: int | None,
+    world: Mapping[str, Any] | None,
 ) -> tuple[Corpus, Sequence[Question]]:
-    """Open the corpus, pinned, and read the questions; the built-in world stands in for both or for the corpus."""
+    """Open the corpus, pinned, and read the questions; a generated world stands in for both or for the corpus."""
+    if world is not None and corpus is not None:
+        raise WorldError("corpus= and world= are two different sources of pages: leave one of them out")
     if corpus is None:
-        from vrag_env.corpus.generate import builtin_world
+        from vrag_env.corpus.generate import WorldDials, builtin_world, cached_world
 
-        world = builtin_world()
-        corpus = world / "corpus"
-        questions = world / "questions.json" if questions is None else questions
+        directory = builtin_world() if world is None else cached_world(WorldDials.read(world))
+        corpus = directory / "corpus"
+        questions = directory / "questions.json" if questions is None else questions
     elif questions is None:
         raise QuestionError(
             "a corpus needs questions: pass questions= with the path of a questions file "

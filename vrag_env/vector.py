@@ -54,6 +54,7 @@ class VRAGVectorEnv(VectorEnv[Observation, Sequence[str], np.ndarray]):
         shared = {
             "corpus": first.corpus,
             "corpus_version": None,  # the corpus is pinned already
+            "world": None,  # it is the corpus
             "questions": first.questions,
             "retriever": first.retriever,
             "reward": first.reward,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from vrag_env.corpus.generate.wide.facts import Ask, Brief, Cell, Drawing, around, slug
+from vrag_env.corpus.generate.wide.facts import Ask, Brief, Cell, Drawing, evidence_of, slug
 from vrag_env.corpus.generate.wide.registry import KINDS, measure_of
 
 _PAIRS = 3
@@ -95,7 +95,7 @@ def asks_of(kind: str, brief: Brief, drawing: Drawing) -> list[Ask]:
     unit, item_kind = brief.say(measure.unit), brief.say(brief.theme.item)
     for column, cells in columns_of(drawing.cells).items():
         what, which = value_words(kind, brief, column), column_words(brief, column)
-        box = around([cell.box for cell in cells])
+        box = evidence_of(cells)
         if not KINDS[kind].banded:
             for key, place, english, chinese in RANKS:
                 body = brief.say(
@@ -119,7 +119,7 @@ def asks_of(kind: str, brief: Brief, drawing: Drawing) -> list[Ask]:
                     key,
                     body,
                     answer,
-                    around([more.box, less.box]),
+                    evidence_of([more, less]),
                     form,
                     variants,
                     difficulty="medium",
@@ -141,7 +141,7 @@ def asks_of(kind: str, brief: Brief, drawing: Drawing) -> list[Ask]:
                         f"when-{slug(item)}",
                         body,
                         best.column,
-                        around([cell.box for cell in cells]),
+                        evidence_of(cells),
                         difficulty="medium",
                     )
                 )

@@ -99,6 +99,7 @@ class Cell:
         box: Where it stands with what names it, normalised to the page.
         steps: The value in steps of the measure; ``None`` where it is no number.
         variants: Other ways to write it.
+        names: Where its item and column are named, if that is not inside of ``box``.
     """
 
     item: str
@@ -107,6 +108,7 @@ class Cell:
     box: Box
     steps: int | None = None
     variants: tuple[str, ...] = ()
+    names: tuple[Box, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,11 @@ def around(boxes: Sequence[Box]) -> Box:
     """Return the smallest box around some boxes."""
     x0, y0, x1, y1 = zip(*boxes, strict=True)
     return (min(x0), min(y0), max(x1), max(y1))
+
+
+def evidence_of(cells: Sequence[Cell]) -> Box:
+    """Return the smallest box around some cells and what names them."""
+    return around([box for cell in cells for box in (cell.box, *cell.names)])
 
 
 def slug(text: str) -> str:

@@ -14,7 +14,7 @@ from vrag_env.corpus.generate.wide.asks import (
     number_answer,
     value_words,
 )
-from vrag_env.corpus.generate.wide.facts import Brief, Cell, Drawing, around, slug
+from vrag_env.corpus.generate.wide.facts import Brief, Cell, Drawing, evidence_of, slug
 from vrag_env.corpus.generate.wide.registry import KINDS, measure_of
 from vrag_env.corpus.records import Box
 
@@ -138,7 +138,7 @@ def _chains(first: DrawnPage, second: DrawnPage) -> list[Hop]:
                 f"在{second.noun}中的{what}{after}是" + (f"多少（单位：{unit}）？" if unit else "什么？"),
             )
             name = f"p{first.number}-p{second.number}-chain-{key}-{slug(column)}".rstrip("-")
-            boxes = (around([cell.box for cell in cells]), end.box)
+            boxes = (evidence_of(cells), end.box)
             found.append(
                 Hop(
                     "hops/chain",

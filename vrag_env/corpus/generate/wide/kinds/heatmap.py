@@ -21,12 +21,14 @@ def draw(paper: Paper, brief: Brief) -> Drawing:
     width, height = (grid[2] - grid[0]) / len(columns), (grid[3] - grid[1]) / SHOWN
     table = [brief.dice.spread(range(measure.low, measure.high), SHOWN) for _ in columns]
     paper.text(x0, y0 + 12, brief.say(measure.unit), LABEL, colour=SOFT)
-    for c, word in enumerate(columns):
-        paper.text(grid[0] + width * (c + 0.5), grid[1] - 6, word, brief.label, align="centre")
+    heads = [
+        paper.box(paper.text(grid[0] + width * (c + 0.5), grid[1] - 6, word, brief.label, align="centre"))
+        for c, word in enumerate(columns)
+    ]
     cells = []
     for r, item in enumerate(items):
         top = grid[1] + height * r
-        paper.text(grid[0] - 8, top + height / 2 + brief.label * 0.35, item, brief.label, align="right")
+        row = paper.text(grid[0] - 8, top + height / 2 + brief.label * 0.35, item, brief.label, align="right")
         for c, column in enumerate(columns):
             value = table[c][r]
             share = (value - measure.low) / (measure.high - measure.low)
@@ -41,7 +43,7 @@ def draw(paper: Paper, brief: Brief) -> Drawing:
                 colour=WHITE if share > 0.45 else INK,
                 align="centre",
             )
-            cells.append(Cell(item, column, text, paper.box(frame), value))
+            cells.append(Cell(item, column, text, paper.box(frame), value, names=(paper.box(row), heads[c])))
     for k in range(20):
         left = grid[0] + 6 * k
         paper.rect((left, grid[3] + 12, left + 6, grid[3] + 20), hls(paper.style.hue, 0.94 - 0.62 * k / 19, 0.55))

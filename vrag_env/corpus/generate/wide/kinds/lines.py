@@ -28,8 +28,10 @@ def draw(paper: Paper, brief: Brief) -> Drawing:
     height = (plot[3] - plot[1]) / top / scale
     third = (measure.high - measure.low) // SHOWN
     xs = [plot[0] + step * (c + 0.5) for c in range(len(columns))]
-    for x, word in zip(xs, columns, strict=True):
-        paper.text(x, plot[3] + 8 + brief.label, word, brief.label, align="centre")
+    heads = [
+        paper.box(paper.text(x, plot[3] + 8 + brief.label, word, brief.label, align="centre"))
+        for x, word in zip(xs, columns, strict=True)
+    ]
     cells = []
     for i, item in enumerate(items):
         # A band of its own for every line, with a gap, so that no label stands on another line.
@@ -45,6 +47,7 @@ def draw(paper: Paper, brief: Brief) -> Drawing:
             # On the side from which the line does not come.
             base = y - 5 if value * len(beside) >= sum(beside) else y + 5 + 0.76 * brief.size
             printed = paper.text(x, base, text, brief.size, align="centre")
-            cells.append(Cell(item, columns[c], text, paper.box(union(printed, (x - 3, y - 3, x + 3, y + 3))), value))
+            box = paper.box(union(printed, (x - 3, y - 3, x + 3, y + 3)))
+            cells.append(Cell(item, columns[c], text, box, value, names=(heads[c],)))
     paper.line(plot[0], plot[3], plot[2], plot[3], SOFT, 1.0)
     return Drawing(tuple(cells))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vrag_env.corpus.generate.drawing import RULE, WHITE, Frame
+from vrag_env.corpus.generate.drawing import RULE, WHITE
 from vrag_env.corpus.generate.wide.facts import Brief, Cell, Drawing
 from vrag_env.corpus.generate.wide.fillers import share_area
 from vrag_env.corpus.generate.wide.paper import Paper
@@ -60,17 +60,11 @@ def _draw(
             (left + right) / 2, base(0, label), word, label, step * 2 - 8, bold=True, colour=WHITE, align="centre"
         )
         paper.line(left + 8, y0 + height, right - 8, y0 + height, WHITE, 0.8)
+    columns = []
     for c, word in enumerate(heads):
-        paper.fit(
-            first + step * (c + 1) - 10,
-            base(top, label),
-            word,
-            label,
-            step - 12,
-            bold=True,
-            colour=WHITE,
-            align="right",
-        )
+        x = first + step * (c + 1) - 10
+        frame = paper.fit(x, base(top, label), word, label, step - 12, bold=True, colour=WHITE, align="right")
+        columns.append(paper.box(frame))
     items = brief.dice.shuffled([brief.say(item) for item in brief.items])
     cells = []
     for r, (item, row) in enumerate(zip(items, rows, strict=True)):
@@ -79,10 +73,10 @@ def _draw(
         if r % 2:
             paper.rect((x0, y, x1, y + height), look.tint)
         paper.line(x0, y + height, x1, y + height, RULE, 0.4)
-        paper.fit(x0 + 6, base(line, label), item, label, first - x0 - 12)
+        named = paper.fit(x0 + 6, base(line, label), item, label, first - x0 - 12)
         for c, value in enumerate(row):
             text = measure.text(value)
             paper.fit(first + step * (c + 1) - 10, base(line, brief.size), text, brief.size, step - 12, align="right")
-            frame: Frame = (first + step * c, y, first + step * (c + 1), y + height)
-            cells.append(Cell(item, names[c], text, paper.box(frame), value))
+            frame = (first + step * c, y, first + step * (c + 1), y + height)
+            cells.append(Cell(item, names[c], text, paper.box(frame), value, names=(paper.box(named), columns[c])))
     return Drawing(tuple(cells))
