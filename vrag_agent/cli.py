@@ -580,6 +580,114 @@ def train(
 
 
 @app.command()
+def collect(
+    out: Annotated[Path, typer.Option(file_okay=False, help="Directory of the demonstrations.")],
+    expert: Annotated[
+        str,
+        typer.Option(help="Who plays: 'oracle' or another scripted player, or a model behind a server: api:MODEL@URL."),
+    ] = "oracle",
+    grounder: Annotated[
+        str | None, typer.Option(help="A second model, api:MODEL@URL, that gives the boxes, as in VRAG-RL.")
+    ] = None,
+    frame: Annotated[
+        str, typer.Option(help="Frame of the expert's boxes: 'pixel' (Qwen2.5-VL) or '1000' (Qwen3-VL).")
+    ] = "pixel",
+    grounder_frame: Annotated[str, typer.Option(help="The same of the grounder.")] = "pixel",
+    box_frame: Annotated[str | None, typer.Option(help="Frame in which the boxes are kept: the student's.")] = None,
+    pixel_multiple: Annotated[
+        int | None, typer.Option(min=1, help="Side of one visual token of the student. Default: 28.")
+    ] = None,
+    corpus: CorpusOption = None,
+    questions: QuestionsOption = None,
+    retriever: RetrieverOption = "lexical",
+    reward: Annotated[str, typer.Option(help="Preset: 'paper', 'released' or 'outcome'.")] = "paper",
+    judge: Annotated[
+        str | None, typer.Option(help="Who says which answers are right: 'rule', 'api:MODEL@URL' or 'local:NAME'.")
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="Only the questions of this split.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first questions.")] = None,
+    attempts: Annotated[
+        int, typer.Option(min=1, help="Tries per question; the first that is right and valid is kept.")
+    ] = 1,
+    temperature: Annotated[float, typer.Option(min=0, help="Of the expert; above 0 for more than one try.")] = 0.0,
+    keep: Annotated[
+        int | None, typer.Option(min=1, help="Keep so many, balanced over turns, searches and crops. Default: all.")
+    ] = None,
+    concurrency: Annotated[int, typer.Option(min=1, help="Episodes that wait for the server at once.")] = 8,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds for one request.")] = 120.0,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of one turn.")] = 1024,
+    max_turns: Annotated[int | None, typer.Option(min=1, help="Turns before the last one. Default: 4.")] = None,
+    min_pixels: Annotated[int | None, typer.Option(min=1, help="Fewest pixels of a shown image.")] = None,
+    max_pixels: Annotated[int | None, typer.Option(min=1, help="Most pixels of a shown image.")] = None,
+    price: Annotated[
+        tuple[float, float] | None,
+        typer.Option(help="Prices of a million tokens read and of a million written, to show what it costs."),
+    ] = None,
+    leak: Annotated[
+        bool,
+        typer.Option("--leak", help="Show right pages first and ask for crops, as VRAG-RL's pipeline: to compare."),
+    ] = False,
+    released: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Also write VRAG-RL's search_sft.json here.")
+    ] = None,
+    from_released: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Play nothing: read this search_sft.json.")
+    ] = None,
+    released_images: Annotated[
+        Path | None, typer.Option(file_okay=False, help="Where its images are. Default: beside it.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the expert and the retrieval noise.")] = 0,
+) -> None:
+    """Collect demonstrations to imitate: an expert plays, and what is right and valid is kept.
+
+    Every episode is on disk as soon as it has ended: after a kill, run the same command again. The result is
+    demonstrations.parquet and images/, for 'vrag train sft'. Keys are read from VRAG_TEACHER_API_KEY and
+    VRAG_GROUNDER_API_KEY. The expert sees nothing of a question but its text, unless --leak is given.
+
+    Example: vrag collect --expert api:qwen-vl-max@https://host/v1 --attempts 3 --temperature 0.7 --out runs/demos
+
+    With a grounder: vrag collect --expert api:BIG@http://a:8000/v1 --grounder api:VL@http://b:8000/v1 --out runs/two
+    """
+    from vrag_agent.collect_command import run_collect, run_import_released
+
+    if from_released is not None:
+        run_import_released(from_released, out, released_images, typer.echo)
+        return
+    run_collect(
+        out,
+        _given(
+            corpus=corpus,
+            questions=questions,
+            retriever=retriever,
+            reward=reward,
+            judge=judge,
+            split=split,
+            max_turns=max_turns,
+            min_pixels=min_pixels,
+            max_pixels=max_pixels,
+            box_frame=box_frame,
+            pixel_multiple=pixel_multiple,
+        ),
+        expert=expert,
+        grounder=grounder,
+        frame=frame,
+        grounder_frame=grounder_frame,
+        leak=leak,
+        attempts=attempts,
+        temperature=temperature,
+        keep=keep,
+        limit=limit,
+        concurrency=concurrency,
+        timeout=timeout,
+        max_tokens=max_tokens,
+        prices=price,
+        released=released,
+        seed=seed,
+        say=typer.echo,
+    )
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option(file_okay=False, help="Directory for everything that the demo writes.")] = Path(
         "runs/demo"

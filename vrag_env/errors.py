@@ -39,6 +39,10 @@ class ServerError(VRAGError):
     """A model behind a server is set up wrongly, can not be reached, or did not reply."""
 
 
+class DemonstrationError(VRAGError):
+    """A file or directory of demonstrations is missing, damaged, or of another kind than what is asked of it."""
+
+
 class DependencyError(VRAGError, ImportError):
     """An optional package is missing; the message names the extra to install."""
 

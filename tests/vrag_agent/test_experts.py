@@ -1,15 +1,22 @@
 """demonstrate: the oracle's episodes on a real corpus, written in the tokens of the policy."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import torch
 from conversations import build_policy
+from PIL import Image as PILImage
 
-from vrag_agent.experts import demonstrate
+from vrag_agent.demonstrations import Demonstration, DemonstrationStore, Message, Part
+from vrag_agent.demonstrations.collect import ScriptedExpert, collect_demonstrations
+from vrag_agent.experts import demonstrate, to_trajectory
 from vrag_agent.policy import VLMPolicy
 from vrag_agent.sft import SFT
 from vrag_agent.trajectory import Segment, Trajectory, collate
 from vrag_env.episode import Episode, Image, Text
+from vrag_env.errors import DemonstrationError
 from vrag_env.players import OraclePlayer, make_player
 from vrag_env.questions import Question
 from vrag_env.views import PixelBudget
@@ -96,3 +103,52 @@ def test_demonstrations_can_be_learnt(episodes: list[Episode]) -> None:
     losses = SFT(policy, batch_size=2, learning_rate=3e-3).learn(demonstrations, epochs=8)
     assert losses[-1] < losses[0] - 1
     assert all(isinstance(segment, Segment) for segment in demonstrations[0].segments)
+
+
+def test_a_kept_demonstration_gives_the_same_tokens(
+    shared_policy: VLMPolicy, episodes: list[Episode], make_episode: Callable[..., Episode], tmp_path: Path
+) -> None:
+    """Played and written down at once, or kept as text and PNG and written down later: equal ids, spans and pixels."""
+    direct = demonstrate(OraclePlayer(), episodes, shared_policy)
+    store = DemonstrationStore(tmp_path)
+    questions = [episode.question for episode in episodes]
+    collect_demonstrations(
+        ScriptedExpert(OraclePlayer(), "oracle"),
+        questions,
+        lambda question: make_episode(question.question_id, pixels=SMALL),
+        store,
+    )
+    store.write(store.journal())
+    kept = {d.question_id: to_trajectory(d, store, shared_policy.family, system="") for d in store.read()}
+    for trajectory in direct:
+        other = kept[trajectory.question_id]
+        assert [(s.kind, s.token_ids, s.reward) for s in trajectory.segments] == [
+            (s.kind, s.token_ids, s.reward) for s in other.segments
+        ]
+        assert [i.key for i in trajectory.images] == [i.key for i in other.images]
+        assert all(
+            torch.equal(a.pixel_values, b.pixel_values) for a, b in zip(trajectory.images, other.images, strict=True)
+        )
+        assert other.info["is_success"] and not other.truncated
+    own = to_trajectory(store.read()[0], store, shared_policy.family)
+    assert "bbox" in shared_policy.family.decode(own.segments[0].token_ids)  # the environment's instructions
+
+
+def test_a_demonstration_that_does_not_fit_the_family(shared_policy: VLMPolicy, tmp_path: Path) -> None:
+    store = DemonstrationStore(tmp_path)
+    odd = store.put_image(PILImage.new("RGB", (30, 30)))
+    turns = (
+        Part("text", "<think></think><bbox>[1, 2, 3, 4]</bbox>"),
+        Part("text", "<think></think><answer>x</answer>"),
+    )
+    messages = (
+        Message("user", (Part("text", "Question: x"),)),
+        Message("assistant", turns[:1]),
+        Message("user", (Part("image", odd),)),
+        Message("assistant", turns[1:]),
+    )
+    demonstration = Demonstration("q", "oracle", 0, "", messages, crops=1)
+    with pytest.raises(DemonstrationError, match="--pixel-multiple 28"):
+        to_trajectory(demonstration, store, shared_policy.family)
+    with pytest.raises(DemonstrationError, match="--box-frame pixel"):
+        to_trajectory(replace(demonstration, box_frame="1000"), store, shared_policy.family)
