@@ -28,16 +28,16 @@ def run(arguments: list[str]) -> Any:
 
 
 def test_the_oracle_then_the_released_format_and_back(common: list[str], tmp_path: Path) -> None:
-    done = run([*common, "--keep", "3", "--released", str(tmp_path / "search_sft.json")])
+    done = run([*common, "--keep", "4", "--released", str(tmp_path / "search_sft.json")])
     assert done.exit_code == 0, done.output
-    assert "5 episodes of 5 questions: 5 accepted, 3 kept" in done.output and "requests" not in done.output
+    assert "5 episodes of 5 questions: 5 accepted, 4 kept" in done.output and "requests" not in done.output
     kept = DemonstrationStore(tmp_path / "demos").read()
     assert len({(d.turns, d.searches, d.crops) for d in kept}) == 3  # balanced: three different shapes
-    assert len(json.loads((tmp_path / "search_sft.json").read_text())) == 3
+    assert len(json.loads((tmp_path / "search_sft.json").read_text())) == 4
     more = run(common)  # plays nothing again, and now keeps all
     assert "holds 5 episodes already" in more.output and "5 kept" in more.output
     back = run(["collect", "--from-released", str(tmp_path / "search_sft.json"), "--out", str(tmp_path / "back")])
-    assert back.exit_code == 0 and "3 demonstrations read, 0 left out" in back.output
+    assert back.exit_code == 0 and "4 demonstrations read, 0 left out" in back.output
     again = DemonstrationStore(tmp_path / "back").read()
     assert [d.images for d in again] == [d.images for d in kept]
     assert [m.text for d in again for m in d.messages[1:]] == [m.text for d in kept for m in d.messages[1:]]
