@@ -1,5 +1,6 @@
 """SFT: only action tokens are learnt, a few demonstrations by heart, with the schedule as stated."""
 
+import copy
 import math
 from dataclasses import replace
 
@@ -136,3 +137,71 @@ def test_a_token_that_can_not_be_written_stops_the_run_and_changes_nothing() -> 
     with pytest.raises(FloatingPointError, match="must never write"):
         SFT(policy, learning_rate=1e-2).learn([replace(wanted[0], segments=tuple(segments))])
     assert all(torch.equal(a, b) for a, b in zip(before, policy.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("killed_after", [1, 2, 3, 5])
+def test_a_killed_run_goes_on_with_the_same_steps(killed_after: int) -> None:
+    """Weights, optimizer and state of step k, in new objects: the steps after it are those of the whole run."""
+
+    class Killed(Exception):
+        pass
+
+    def start(policy: VLMPolicy) -> SFT:
+        return SFT(policy, batch_size=2, learning_rate=1e-3, warmup=0.2, seed=3)
+
+    policy = build_policy()
+    wanted = demonstrations(policy)  # five: steps of 2, 2 and 1
+    whole = start(policy).learn(wanted, epochs=2)
+    saved: dict[str, object] = {}
+
+    def save(step: int, loss: float) -> None:
+        if step == killed_after:
+            saved.update(copy.deepcopy({"state": sft.state(), "optimizer": sft.optimizer.state_dict()}))
+            saved["weights"] = {name: tensor.clone() for name, tensor in first.state_dict().items()}
+            raise Killed
+
+    first = build_policy()
+    sft = start(first)
+    with pytest.raises(Killed):
+        sft.learn(wanted, epochs=2, callback=save)
+    second = build_policy(seed=9)
+    second.load_state_dict(saved["weights"])
+    resumed = start(second)
+    resumed.optimizer.load_state_dict(saved["optimizer"])
+    resumed.load_state(saved["state"])
+    steps: list[int] = []
+    assert resumed.learn(wanted, epochs=2, callback=lambda step, loss: steps.append(step)) == whole[killed_after:]
+    assert steps == list(range(killed_after + 1, 7))
+    assert all(torch.equal(a, b) for a, b in zip(policy.parameters(), second.parameters(), strict=True))
+
+
+def test_forward_passes_are_limited_by_tokens_and_the_gradient_is_the_same() -> None:
+    policy = build_policy()
+    wanted = demonstrations(policy)
+    lengths = sorted((len(t.token_ids) for t in wanted), reverse=True)
+    limit = lengths[0] + lengths[-1]
+    passes = SFT(policy, microbatch_tokens=limit)._microbatches(wanted)
+    assert sorted((len(t.token_ids) for one in passes for t in one), reverse=True) == lengths
+    assert 1 < len(passes) < len(wanted)
+    assert all(sum(len(t.token_ids) for t in one) <= limit for one in passes)
+    assert len(SFT(policy, microbatch_tokens=1)._microbatches(wanted)) == len(wanted)
+    losses, norms = [], []
+    for tokens in (None, limit, 1):
+        sft = SFT(policy, batch_size=5, microbatch_tokens=tokens, learning_rate=0.0)
+        losses += sft.learn(wanted, epochs=1)
+        norms.append(sft.grad_norm)
+    assert losses == pytest.approx([losses[0]] * 3, abs=1e-4) and norms == pytest.approx([norms[0]] * 3, rel=1e-4)
+
+
+def test_evaluation_is_the_mean_over_action_tokens_and_teaches_nothing() -> None:
+    policy = build_policy()
+    wanted = demonstrations(policy)
+    before = [p.clone() for p in policy.parameters()]
+    with torch.no_grad():
+        expected = -policy(collate(wanted, policy.family)).logprobs.mean().item()
+    for size in (1, 5):
+        assert SFT(policy, microbatch_size=size).evaluate(wanted) == pytest.approx(expected, abs=1e-4)
+    assert all(torch.equal(a, b) for a, b in zip(before, policy.parameters(), strict=True))
+    assert all(p.grad is None for p in policy.parameters())
+    with pytest.raises(ValueError, match="evaluate on"):
+        SFT(policy).evaluate([])
