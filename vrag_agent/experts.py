@@ -86,7 +86,7 @@ def to_trajectory(
             if message.role == "user":
                 segments.append(family.observation(_blocks(message, store), segments[-1].token_ids))
                 continue
-            ids = (*family.encode(message.text), family.stop_id)
+            ids = family.action(message.text)
             turn = (index - 1) // 2
             reward = demonstration.rewards[turn] if demonstration.rewards else 0.0
             segments.append(Segment("action", ids, reward=reward))
