@@ -84,6 +84,7 @@ class VLLMRollout:
         self._loaded = ""
         self._version: int | None = None
         self._rendered: OrderedDict[tuple[int, str], RenderedImage] = OrderedDict()
+        self._gates: dict[tuple[int, str], threading.Lock] = {}
         self._lock = threading.Lock()
 
     def __call__(
@@ -293,15 +294,19 @@ class VLLMRollout:
 
     def _render(self, place: int, key: str, picture: PILImage.Image, stop: threading.Event) -> RenderedImage:
         with self._lock:
-            known = self._rendered.get((place, key))
-            if known is not None:
-                self._rendered.move_to_end((place, key))
-                return known
-        rendered = self.servers[place].render(picture, stop)
-        with self._lock:
-            self._rendered[place, key] = rendered
-            while len(self._rendered) > _RENDERED_IMAGES:
-                self._rendered.popitem(last=False)
+            gate = self._gates.setdefault((place, key), threading.Lock())
+        with gate:  # episodes that show the same page at the same time wait for one rendering
+            with self._lock:
+                known = self._rendered.get((place, key))
+                if known is not None:
+                    self._rendered.move_to_end((place, key))
+                    return known
+            rendered = self.servers[place].render(picture, stop)
+            with self._lock:
+                self._rendered[place, key] = rendered
+                while len(self._rendered) > _RENDERED_IMAGES:
+                    forgotten, _ = self._rendered.popitem(last=False)
+                    self._gates.pop(forgotten, None)
         return rendered
 
 
