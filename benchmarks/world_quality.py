@@ -35,6 +35,8 @@ from vrag_env.questions import Question, load_questions
 from vrag_env.retrieval import make_retriever
 from vrag_env.views import FULL_PAGE, PixelBudget, cut
 
+_SIDE = 1000  # pixels of the longer side of what is read, on the page and in the crop alike
+
 
 def _world(dials: WorldDials, directory: Path, long_side: int) -> tuple[Corpus, list[Question]]:
     build_wide_world(dials, directory, progress=False, long_side=long_side)
@@ -66,8 +68,10 @@ def read_both(corpus: Corpus, question: Question, reader: PageReader) -> tuple[b
 
 
 def _framed(image: Image.Image) -> Image.Image:
-    """Put white around a region: a reader of text finds none that touches the edge."""
-    framed = Image.new("RGB", (image.width + 80, image.height + 80), "white")
+    """Put a region on a white square: a reader of text enlarges long and thin pictures beyond measure."""
+    image.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+    side = max(image.size) + 80
+    framed = Image.new("RGB", (side, side), "white")
     framed.paste(image, (40, 40))
     return framed
 

@@ -106,6 +106,7 @@ def test_dots_of_a_scatter_plot_lie_where_what_is_answered_says(seed: int) -> No
     check(asks, {(item, ""): y * slope + offset for item, (_, y) in dots.items()})
     dashes = [s for s in sheet.shapes if 5 < width(s) < 9 and s.frame[3] - s.frame[1] < 3]
     line = np.median([sum(s.frame[1::2]) / 2 for s in dashes])
+    assert min(abs(y - line) for _, y in dots.values()) > 6  # a point is four wide: none is on the line
     own = {ask.key: ask.answer for ask in asks}
     assert own["above"] == str(sum(y < line for _, y in dots.values()))
     assert own["right"] == max(dots, key=lambda item: dots[item][0])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from vrag_env.corpus.generate.drawing import RULE, SOFT, Frame, union
 from vrag_env.corpus.generate.wide.facts import Ask, Brief, Cell, Drawing
 from vrag_env.corpus.generate.wide.fillers import share_area
@@ -24,7 +26,9 @@ def draw(paper: Paper, brief: Brief) -> Drawing:
     slot = (plot[2] - plot[0]) / SHOWN
     places = brief.dice.spread(range(SHOWN), SHOWN)
     shifts = [brief.dice.rng.uniform(0.05, 0.22) for _ in range(SHOWN)]
-    limit = sorted(values)[brief.dice.rng.randrange(1, SHOWN)] - 0.5  # between two points, so that none is on it
+    # In the middle of the widest gap, so that nobody has to guess on which side of the line a point lies.
+    below, above = max(pairwise(sorted(values)), key=lambda pair: pair[1] - pair[0])
+    limit = (below + above) / 2
     line_y = plot[3] - limit * height
     for left in range(int(plot[0]), int(plot[2]) - 6, 12):
         paper.line(left, line_y, left + 6, line_y, paper.look.accent, 1.0)
@@ -53,7 +57,7 @@ def draw(paper: Paper, brief: Brief) -> Drawing:
     score = brief.say("maturity score", "成熟度评分")
     paper.text(plot[2], plot[3] + 28, score, 9, colour=SOFT, align="right")
     whole = paper.box(plot)
-    above = sum(value > limit for value in values)
+    count = sum(value > limit for value in values)
     rightmost = max(items, key=lambda item: centres[item][0])
     leftmost = min(items, key=lambda item: centres[item][0])
     kind = brief.say(brief.theme.item)
@@ -64,7 +68,7 @@ def draw(paper: Paper, brief: Brief) -> Drawing:
                 "scatter/above",
                 "above",
                 brief.say("how many points lie above the dashed line", "有多少个点位于虚线之上"),
-                str(above),
+                str(count),
                 whole,
                 "Int",
                 difficulty="medium",
