@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 
 from vrag_env.corpus.generate import WorldDials, generate_wide_world
 from vrag_env.corpus.generate.wide import held_out, world
+from vrag_env.corpus.generate.wide.terms import ORDINALS
 from vrag_env.corpus.generate.wide.world import write_whole
 from vrag_env.corpus.lock import write_lock
 from vrag_env.errors import CorpusError, WorldError
@@ -177,3 +179,18 @@ def test_extreme_dials_are_met(dials: dict[str, Any], tmp_path: Path) -> None:
     questions = load_questions(tmp_path / "questions.json")
     assert len(questions) == len({q.text for q in questions}) == dials["questions"] == report.questions
     assert report.pages >= dials.get("pages", 0)
+
+
+def test_an_edition_that_is_asked_for_in_vain_does_not_exist(made: tuple[Path, list[Question]]) -> None:
+    """The question sounds like one of an edition that exists, and no document is of the edition it names."""
+    documents = [path.stem for path in (made[0] / "documents").iterdir()]
+    ordinals = [english for english, _ in ORDINALS]
+    asked = [question for question in made[1] if question.template.endswith("/no-edition")]
+    assert len(asked) > 10
+    for question in asked:
+        organisation = "-".join(question.question_id.split("-")[:3])
+        ordinal = re.search(r" for the (\w+) [a-z ]+ of \d{4}\?$", question.text)
+        assert ordinal is not None
+        number = ordinals.index(ordinal[1]) + 1
+        editions = [int(re.sub(r"\D", "", name.split("-")[3])) for name in documents if name.startswith(organisation)]
+        assert len(editions) == 2 and number not in editions
