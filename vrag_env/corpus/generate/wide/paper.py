@@ -100,6 +100,14 @@ class Paper(Sheet):
             size *= room / width
         return self.text(x, y, text, size, bold=bold, colour=colour, align=align)
 
+    def plated(self, x: float, y: float, text: str, size: float, room: float, *, align: str = "left") -> Frame:
+        """Write one line as :meth:`fit` does, on a white plate, so that no line of a chart runs through it."""
+        width = self.measure(text, size)
+        size *= min(room / width, 1.0)
+        left = x - {"left": 0.0, "centre": 0.5, "right": 1.0}[align] * min(width, room)
+        self.rect((left - 0.5, y - 0.78 * size, left + min(width, room) + 0.5, y + 0.1 * size), WHITE)
+        return self.text(x, y, text, size, align=align)
+
     def wrap(self, text: str, size: float, room: float, *, bold: bool = False) -> list[str]:
         """Break a text into lines; Chinese between any two characters, English between words."""
         chinese = self.style.language == 1

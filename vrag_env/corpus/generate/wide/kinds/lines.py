@@ -46,7 +46,7 @@ def draw(paper: Paper, brief: Brief) -> Drawing:
             beside = values[max(c - 1, 0) : c] + values[c + 1 : c + 2]
             # On the side from which the line does not come.
             base = y - 5 if value * len(beside) >= sum(beside) else y + 5 + 0.76 * brief.size
-            printed = paper.text(x, base, text, brief.size, align="centre")
+            printed = paper.plated(x, base, text, brief.size, step, align="centre")
             box = paper.box(union(printed, (x - 3, y - 3, x + 3, y + 3)))
             cells.append(Cell(item, columns[c], text, box, value, names=(heads[c],)))
     paper.line(plot[0], plot[3], plot[2], plot[3], SOFT, 1.0)

@@ -44,9 +44,9 @@ def draw(paper: Paper, brief: Brief) -> Drawing:
         gap = 0.3 * brief.label + 0.85 * brief.size
         rise, fall = 0.8 * brief.label + 3, gap + 0.3 * brief.size + 3
         base = min(y + 2, line_y - fall) if y < line_y else max(y + 2, line_y + rise)
-        name = paper.fit(x + 8, base, item, brief.label, room)
+        name = paper.plated(x + 8, base, item, brief.label, room)
         text = measure.text(value)
-        printed = paper.fit(x + 8, base + gap, text, brief.size, room)
+        printed = paper.plated(x + 8, base + gap, text, brief.size, room)
         cells.append(Cell(item, "", text, paper.box(union(dot, name, printed)), value))
     paper.line(plot[0], plot[1], plot[0], plot[3], SOFT, 1.0)
     paper.line(plot[0], plot[3], plot[2], plot[3], SOFT, 1.0)
