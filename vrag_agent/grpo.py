@@ -24,7 +24,7 @@ from vrag_agent.config import GRPOConfig
 from vrag_agent.parallel import Parallel
 from vrag_agent.policy import VLMPolicy
 from vrag_agent.rollout import collect
-from vrag_agent.trainer import Player, ReferencePolicy, Statistics, Trainer, copies
+from vrag_agent.trainer import Evaluated, Player, ReferencePolicy, Statistics, Trainer, copies
 from vrag_agent.trajectory import Trajectory
 from vrag_env.episode import Episode
 
@@ -34,8 +34,8 @@ class Scored:
     """A rollout with its advantages: one tensor per trajectory in each list.
 
     Attributes:
-        logprobs: ``(tokens,)`` log-probs before the update.
-        ref_logprobs: ``(tokens,)`` log-probs of the reference.
+        logprobs: ``(tokens,)`` log-probs before the update; empty where the update's own pass gives them.
+        ref_logprobs: ``(tokens,)`` log-probs of the reference; empty as well then.
         advantages: ``(tokens,)``, all equal: the advantage of the episode.
         flat: Whether all returns of the trajectory's group are equal.
         metrics: KL to the reference, the gap between sampler and trainer, and the share of such groups.
@@ -101,6 +101,13 @@ class GRPO(Trainer):
         self.policy.version += 1
         return statistics.means() | scored.metrics
 
+    def one_pass(self, count: int) -> bool:
+        """Whether the update's forward pass over ``count`` trajectories is the scoring of them, too.
+
+        So it is where it makes one step only and measures no KL: the log-probs before the step are its own.
+        """
+        return self.config.n_epochs == 1 and self.minibatch_size >= count and self.reference is None
+
     @torch.no_grad()
     def score(self, trajectories: Sequence[Trajectory]) -> Scored:
         """Score a rollout with the training forward pass and compare the episodes of each group.
@@ -111,25 +118,25 @@ class GRPO(Trainer):
         size = self.config.group_size
         if len(trajectories) % size or not trajectories:
             raise ValueError(f"{len(trajectories)} trajectories are not whole groups of {size}")
-        evaluated = self.evaluate(trajectories)
-        returns = torch.stack(
-            [
-                row.new_tensor(sum(t.rewards)) - row.sum()
-                for t, row in zip(trajectories, self.kl_penalties(evaluated), strict=True)
-            ]
-        ).view(-1, size)
+        lengths = [sum(len(action.token_ids) for action in t.actions) for t in trajectories]
+        returns = torch.tensor([sum(t.rewards) for t in trajectories], device=self.policy.device)
+        evaluated = None
+        if not self.one_pass(len(trajectories)):
+            evaluated = self.evaluate(trajectories)
+            returns = returns - torch.stack([row.sum() for row in self.kl_penalties(evaluated)])
+        returns = returns.view(-1, size)
         if self.config.advantage == "reinforce":
             advantages = reinforce(returns, self.parallel.sum)
         else:
             advantages = {"grpo": grpo, "dr_grpo": dr_grpo, "rloo": rloo}[self.config.advantage](returns)
         earned = torch.tensor([sum(t.rewards) for t in trajectories]).view(-1, size)
         flat = (earned == earned[:, :1]).all(dim=1)
-        metrics = self.score_metrics(trajectories, evaluated)
+        metrics = {} if evaluated is None else self.score_metrics(trajectories, evaluated)
         metrics["train/zero_variance_groups"] = float(flat.float().mean())
         return Scored(
-            evaluated.logprobs,
-            evaluated.ref_logprobs,
-            [a.expand(len(row)) for a, row in zip(advantages.flatten(), evaluated.logprobs, strict=True)],
+            [] if evaluated is None else evaluated.logprobs,
+            [] if evaluated is None else evaluated.ref_logprobs,
+            [a.expand(length) for a, length in zip(advantages.flatten(), lengths, strict=True)],
             flat.repeat_interleave(size).tolist(),
             metrics,
         )
@@ -155,14 +162,23 @@ class GRPO(Trainer):
         weights = self.weigh(trajectories, chosen, kept)
         stats = dict.fromkeys(("policy_gradient_loss", "entropy", "approx_kl", "clip_fraction"), 0.0)
         gap = 0.0
+        seen: list[int] = []
+        own = Evaluated([], [], [], [])
         for part in self.microbatches(chosen, weights.trains):
             batch, out = self.forward([trajectories[i] for i in part])
-            old = torch.cat([scored.logprobs[i] for i in part])
+            if scored.logprobs:
+                old = torch.cat([scored.logprobs[i] for i in part])
+                reference = torch.cat([scored.ref_logprobs[i] for i in part])
+            else:
+                old = reference = out.logprobs.detach()
+                seen += part
+                own.logprobs.append(old)
+                own.ref_logprobs.append(reference)
             loss, share = self.policy_loss(
                 batch,
                 out,
                 old,
-                torch.cat([scored.ref_logprobs[i] for i in part]),
+                reference,
                 torch.cat([scored.advantages[i] for i in part]),
                 weights,
                 part,
@@ -171,6 +187,8 @@ class GRPO(Trainer):
             for name, value in share.items():
                 stats[name] += value
             gap = max(gap, float(((out.logprobs.detach() - old).exp() - 1).abs().max()))
+        if seen:  # before the step, as where the scoring is a pass of its own
+            scored.metrics.update(self.score_metrics([trajectories[i] for i in seen], own))
         if first:
             self.check_ratio(gap)
         if weights.tokens == 0:  # a mini-batch of nothing must not move the policy by the optimizer's momentum

@@ -69,6 +69,30 @@ def close(a: torch.Tensor, b: torch.Tensor) -> bool:
     return bool((a - b).norm() / a.norm() < 1e-5)
 
 
+def test_one_step_scores_in_its_own_pass(
+    policy: VLMPolicy, played: list[Trajectory], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a second step or a KL, gradient and metrics are those of two passes, from half of the passes."""
+    passes: list[int] = []
+    handle = policy.model.model.language_model.register_forward_hook(lambda *_: passes.append(1))
+    ours, ours_gradient = step(policy, played, microbatch_size=2)
+    assert len(passes) == 2  # the group without a difference is not even looked at
+    monkeypatch.setattr(GRPO, "one_pass", lambda self, count: False)
+    theirs, theirs_gradient = step(policy, played, microbatch_size=2)
+    handle.remove()
+    assert len(passes) == 2 + 3 + 2
+    assert close(ours_gradient, theirs_gradient)
+    assert ours.keys() == theirs.keys()
+    for name in ours.keys() - {"train/sampler_gap", "train/sampler_gap_max"}:
+        assert ours[name] == pytest.approx(theirs[name], abs=1e-6)
+    assert 0 < ours["train/sampler_gap"] < 1e-4
+
+
+@pytest.mark.parametrize("options", [{"n_epochs": 2}, {"minibatch_size": 2}, {"kl_coef": 0.1}])
+def test_several_steps_or_a_kl_are_scored_beforehand(policy: VLMPolicy, options: dict[str, Any]) -> None:
+    assert trainer(policy).one_pass(6) and not trainer(policy, **options).one_pass(6)
+
+
 def test_every_token_has_the_advantage_of_its_episode(policy: VLMPolicy, played: list[Trajectory]) -> None:
     scored = trainer(policy, advantage="dr_grpo").score(played)
     expected = [-1.0, 1.0, 0.0, 0.0, 1.25, -1.25]
