@@ -95,12 +95,12 @@ def cost_table(part: dict[str, Any]) -> str:
     blocks = []
     for what in ("turns", "images"):
         rows = part[what]
-        x = [float(row[what]) for row in rows]
+        x = [float(row["number"]) for row in rows]
         y = [median(row["rollout"]) + median(row["update"]) for row in rows]
         intercept, slope, explained = _least_squares(x, y)
         lines = [
             [
-                str(row[what]),
+                str(row["number"]),
                 f"{row['tokens'] / row['trajectories']:,.0f}",
                 f"{row['images'] / row['trajectories']:.0f}",
                 f"{median(row['rollout']) / row['trajectories']:.3f}",

@@ -150,7 +150,7 @@ def measure_cost(directory: Path, repeats: int) -> dict[str, Any]:
                 found[key]["update"].append(time.process_time() - played)
             found[key] |= counts(trajectories)
     return {
-        what: [{what: n, **values} for (kind, n), values in found.items() if kind == what]
+        what: [{"number": n, **values} for (kind, n), values in found.items() if kind == what]
         for what in ("turns", "images")
     }
 

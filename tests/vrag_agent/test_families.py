@@ -23,6 +23,7 @@ from vrag_env.episode import Text
 from vrag_env.views import PixelBudget
 
 every_family = pytest.mark.parametrize("family", sorted(FAMILIES))
+NAMES = ("logprobs", "entropy", "values", "token_values")
 tiled = pytest.mark.parametrize("family", ["idefics3", "smolvlm"])
 
 
@@ -40,7 +41,7 @@ def score(policy: VLMPolicy, trajectories: list[Trajectory], packed: bool = True
 
 
 def close(a: PolicyOutput, b: PolicyOutput) -> None:
-    for name in ("logprobs", "entropy", "values"):
+    for name in NAMES:
         torch.testing.assert_close(getattr(a, name), getattr(b, name), rtol=0, atol=1e-10)
 
 
