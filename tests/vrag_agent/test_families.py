@@ -61,15 +61,15 @@ def test_packed_padded_alone_and_in_another_order_are_the_same(family: str) -> N
     close(packed, score(policy, trajectories, packed=False))
     alone = [score(policy, [trajectory]) for trajectory in trajectories]
     for order in (alone, [score(policy, trajectories[::-1])]):
-        parts = [torch.cat([getattr(out, name) for out in order]) for name in ("logprobs", "entropy", "values")]
-        if len(order) == 1:
+        parts = {name: torch.cat([getattr(out, name) for out in order]) for name in NAMES}
+        if order is not alone:
             counts = [sum(len(a.token_ids) for a in t.actions) for t in trajectories]
             turns = [len(t.actions) for t in trajectories]
-            parts = [
-                torch.cat(part.split(sizes[::-1])[::-1])
-                for part, sizes in zip(parts, (counts, counts, turns), strict=True)
-            ]
-        close(packed, PolicyOutput(*parts))
+            parts = {
+                name: torch.cat(part.split((turns if name == "values" else counts)[::-1])[::-1])
+                for name, part in parts.items()
+            }
+        close(packed, PolicyOutput(**parts))
 
 
 @every_family
