@@ -123,7 +123,7 @@ def load_policy(
     Args:
         source: A directory, or a name such as ``Qwen/Qwen2.5-VL-3B-Instruct``.
         device: Where to; by default a GPU where there is one.
-        dtype: Of the weights; by default bfloat16 on a GPU and float32 elsewhere.
+        dtype: Of the weights; by default bfloat16 on a GPU that computes in it, and float32 elsewhere.
         lora_rank: Rank of a new adapter on the language model; 0 trains the model itself.
         freeze_vision: Leave the vision tower as it is.
         gradient_checkpointing: Save memory in training for about a third more computing.
@@ -141,7 +141,8 @@ def load_policy(
     base = settings.get("base", str(source))
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if dtype is None:
-        dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
+        half = device.startswith("cuda") and torch.cuda.is_bf16_supported(including_emulation=False)
+        dtype = torch.bfloat16 if half else torch.float32
     try:
         config = AutoConfig.from_pretrained(base)
     except (OSError, ValueError) as error:
