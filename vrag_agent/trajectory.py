@@ -31,7 +31,8 @@ class ImageInput:
         start: Index of the first image token in the segment.
         length: Number of image tokens.
         key: Hash of the pixels.
-        runs: ``(start, length)`` of each run of image tokens, where there is more than one; labels stand between.
+        runs: Where there is more than one run of image tokens, with labels between them: for each its distance from
+            ``start``, and its length.
     """
 
     pixel_values: torch.Tensor
@@ -44,7 +45,8 @@ class ImageInput:
     @property
     def places(self) -> list[int]:
         """Index of each image token in the segment."""
-        return [i for start, length in self.runs or ((self.start, self.length),) for i in range(start, start + length)]
+        runs = self.runs or ((0, self.length),)
+        return [self.start + i for first, length in runs for i in range(first, first + length)]
 
 
 @dataclass(frozen=True)

@@ -319,7 +319,10 @@ def test_tiles_by_hand(family: str) -> None:
     segment = kind.prompt("", [picture(1, (3 * tiny.SIDE, 2 * tiny.SIDE))])
     [image] = segment.images
     assert image.pixel_values.shape == (7, 3, tiny.SIDE, tiny.SIDE)
-    assert [length for _, length in image.runs] == [4] * 7 and image.length == 28 == len(image.places)
+    assert [length for _, length in image.runs] == [4] * 7 and image.length == 28
+    found = [i for i, token in enumerate(segment.token_ids) if token == kind.image_token_id]
+    assert image.places == found and image.places[0] == image.start
+    assert replace(image, start=image.start + 5).places == [i + 5 for i in found]
     text = kind.tokenizer.decode(list(segment.token_ids))
     assert re.findall(r"<(?:row_\d_col_\d|global-img)>", text) == [
         *(f"<row_{row}_col_{column}>" for row in (1, 2) for column in (1, 2, 3)),

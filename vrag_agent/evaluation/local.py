@@ -105,7 +105,7 @@ class LocalModel:
         merged = family.prompt(conversation.system, first.blocks)
         for said, heard in zip(others[::2], others[1::2], strict=True):
             text = "".join(block.text for block in said.blocks if not isinstance(block, Image))
-            action = (*family.encode(text), family.stop_id)
+            action = family.action(text)
             merged = _joined(merged, action, family.observation(heard.blocks, action))
         return merged
 

@@ -127,7 +127,9 @@ class SmolVLM(Family):
             ids += self.encode("\n\n" if row is labels[-1] else "\n")
         self._tile(ids, "<global-img>", runs)
         ids.append(self._border)
-        return ImageInput(pixel_values, grid, runs[0][0], sum(length for _, length in runs), key, runs=tuple(runs))
+        start, total = runs[0][0], sum(length for _, length in runs)
+        relative = tuple((first - start, length) for first, length in runs)
+        return ImageInput(pixel_values, grid, start, total, key, relative)
 
     def _tile(self, ids: list[int], label: str, runs: list[tuple[int, int]]) -> None:
         ids.append(self._border)
