@@ -54,6 +54,10 @@ class LocalModel:
         """Name, longest reply and temperature."""
         return {"name": self.name, "max_tokens": self.max_tokens, "temperature": self.temperature}
 
+    def close(self) -> None:
+        """Forget all conversations, and free their cache."""
+        self._sampler, self._known = None, {}
+
     def reply(self, conversations: Sequence[Conversation], seeds: Sequence[int]) -> list[Reply]:
         """Continue conversations; see :class:`vrag_agent.evaluation.protocol.Model`."""
         sampler = self._room_for(conversations)

@@ -106,6 +106,10 @@ class Model(Protocol):
         """
         ...
 
+    def close(self) -> None:
+        """Let go of connections and memory; it can still be used and then takes new ones."""
+        ...
+
     def settings(self) -> Mapping[str, Any]:
         """What a result depends on: name, temperature, longest reply. No address, no key, no path."""
         ...

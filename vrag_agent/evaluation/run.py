@@ -82,7 +82,11 @@ def evaluate_policy(
                 bar.set_postfix_str(f"right {counts[1] / counts[0]:.3f}", refresh=False)
                 bar.update()
 
-            play_all(policy, setting, asked, journal, seeds=seeds, batch_size=batch_size, progress=after)
+            try:
+                play_all(policy, setting, asked, journal, seeds=seeds, batch_size=batch_size, progress=after)
+            finally:
+                if policy.model is not None:
+                    policy.model.close()
         judge_all(journal, keys, named)
         found = summarize_run(journal, asked, seeds, list(named), types=types)
         first = EpisodeRecord.from_json(journal.rows[keys[0]])

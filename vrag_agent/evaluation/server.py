@@ -63,6 +63,10 @@ class ServerModel:
         """Name, longest reply and temperature."""
         return {"name": self.name, "max_tokens": self.max_tokens, "temperature": self.temperature}
 
+    def close(self) -> None:
+        """Close the connections."""
+        self.client.close()
+
     def reply(self, conversations: Sequence[Conversation], seeds: Sequence[int]) -> list[Reply]:
         """Continue conversations; see :class:`vrag_agent.evaluation.protocol.Model`.
 

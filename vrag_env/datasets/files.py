@@ -69,7 +69,7 @@ class Library:
 
         Args:
             name: The name; of a path only the last part counts.
-            prefer: Word in the path of the right file, where several have the name.
+            prefer: Word in the path of the right file inside the download, where several have the name.
 
         Returns:
             The document, or why there is none.
@@ -77,14 +77,14 @@ class Library:
         last = plain_name(name.replace("\\", "/").rpartition("/")[2])
         for candidate in (last, f"{last}.pdf"):
             if candidate in self._pdfs:
-                found = _one_of(self._pdfs[candidate], prefer)
+                found = _one_of(self._pdfs[candidate], prefer, self.directory)
                 return PdfDocument(found) if isinstance(found, Path) else found
         stem = last[:-4] if last.lower().endswith(".pdf") else last
         if stem not in self._pages:
             return "no PDF and no page images of this name"
         pages: list[tuple[int, Path]] = []
         for number, files in sorted(self._pages[stem].items()):
-            image = _one_of(files, prefer)
+            image = _one_of(files, prefer, self.directory)
             if not isinstance(image, Path):
                 return image
             pages.append((number, image))
@@ -107,7 +107,7 @@ class Library:
         folders = self._folders.get(plain_name(name), [])
         if not folders:
             return "no folder of images of this name"
-        folder = _one_of(folders, prefer, same=False)
+        folder = _one_of(folders, prefer, self.directory, same=False)
         if not isinstance(folder, Path):
             return folder
         images = self._images[folder]
@@ -179,11 +179,14 @@ def _walk(directory: Path) -> Iterator[Path]:
                 yield path
 
 
-def _one_of(paths: list[Path], prefer: str, same: bool = True) -> Path | str:
-    """Choose among files of the same name, or say that it can not be done."""
+def _one_of(paths: list[Path], prefer: str, directory: Path, same: bool = True) -> Path | str:
+    """Choose among files of the same name, or say that it can not be done.
+
+    Only the part of a path inside the download counts, which itself may well be called ``ViDoSeek``.
+    """
     if len(paths) == 1:
         return paths[0]
-    better = [path for path in paths if prefer and prefer in path.as_posix().lower()]
+    better = [path for path in paths if prefer and prefer in path.relative_to(directory).as_posix().lower()]
     if len(better) == 1:
         return better[0]
     if same and all(path.read_bytes() == paths[0].read_bytes() for path in paths[1:]):

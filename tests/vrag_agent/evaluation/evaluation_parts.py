@@ -29,6 +29,9 @@ class Told:
     def settings(self) -> Mapping[str, Any]:
         return {"name": "told"}
 
+    def close(self) -> None:
+        pass
+
     def reply(self, conversations: Sequence[Conversation], seeds: Sequence[int]) -> list[Reply]:
         self.calls.append(list(conversations))
         self.seeds.append(list(seeds))
