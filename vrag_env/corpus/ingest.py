@@ -13,6 +13,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +36,7 @@ LONG_SIDE = 1792
 _READING_VERSION = 1  # part of every content hash: raise it when pages are read differently
 _STAGING = ".staging"
 _COMMIT_PAGES = 256  # pages gathered before a write, so that many small documents do not make many small files
+_LAST_PAGES = 32  # the same at the end, when there is little left to gather
 _COMMIT_SECONDS = 5.0  # but no finished document waits longer than this
 
 
@@ -273,6 +275,7 @@ class _Run:
         self._archives: list[Source] = []
         self._taken: set[str] = set()  # ids of all documents found
         self._staged: list[Finished] = []
+        self._writing: Future[None] | None = None
         self._last_commit = time.monotonic()
 
     def sort_out(self, found: dict[str, Path], failures: list[tuple[str, str]]) -> None:
@@ -331,37 +334,64 @@ class _Run:
         estimate = _Estimate(self._sources)
         # Long ones first: the last document to be read is then a short one, and no process waits long for it.
         ordered = sorted(self._sources, key=lambda source: -source.bytes)
-        for event in read_all(ordered, self.workers):
-            if isinstance(event, Progressed):
-                bar.show(*estimate.update(event))
-            elif event.error is not None:
-                failures.append((event.job.doc_id, event.error))
-                Path(_job(event).staged).unlink(missing_ok=True)
-            else:
-                self._staged.append(event)
-                waiting = sum(finished.report["done"] for finished in self._staged)
-                if waiting >= _COMMIT_PAGES or time.monotonic() - self._last_commit > _COMMIT_SECONDS:
-                    self._commit()
-        self._commit()
+        left = len(ordered)
+        # Writing has a thread of its own: the reading processes do not wait for it.
+        with ThreadPoolExecutor(1, "vrag-write") as writer:
+            for event in read_all(ordered, self.workers):
+                if isinstance(event, Progressed):
+                    bar.show(*estimate.update(event))
+                    continue
+                left -= 1
+                if event.error is not None:
+                    failures.append((event.job.doc_id, event.error))
+                    Path(_job(event).staged).unlink(missing_ok=True)
+                else:
+                    self._staged.append(event)
+                self._write_if_due(writer, last=left <= self.workers)
+            self._wait_for_writer()
+            self._commit(self._staged)
 
-    def _commit(self) -> None:
+    def _write_if_due(self, writer: ThreadPoolExecutor, last: bool) -> None:
+        """Hand what is staged to the writer if it is enough, or old enough.
+
+        Args:
+            writer: The thread that writes.
+            last: Whether every document left is being read already: what is staged is then better written now than
+                at the end, when the processors have nothing else to do.
+        """
+        waiting = sum(finished.report["done"] for finished in self._staged)
+        least = min(_LAST_PAGES, _COMMIT_PAGES) if last else _COMMIT_PAGES
+        if waiting < least and time.monotonic() - self._last_commit <= _COMMIT_SECONDS:
+            return
+        if self._writing is not None and not self._writing.done() and waiting < 4 * _COMMIT_PAGES:
+            return  # reading goes on meanwhile, but not without bounds
+        self._wait_for_writer()
         if self._staged:
-            doc_ids = {finished.job.doc_id for finished in self._staged}
-            self.corpus.commit(self._batches(), doc_ids)
+            staged, self._staged = self._staged, []
+            self._writing = writer.submit(self._commit, staged)
+        self._last_commit = time.monotonic()
+
+    def _wait_for_writer(self) -> None:
+        if self._writing is not None:
+            self._writing.result()
+            self._writing = None
+
+    def _commit(self, staged: Sequence[Finished]) -> None:
+        if staged:
+            doc_ids = {finished.job.doc_id for finished in staged}
+            self.corpus.commit(self._batches(staged), doc_ids)
             if not self.done:
                 self.corpus.update_text_index()  # whoever opens the corpus from now on can search it
             self.done |= doc_ids
-            for finished in self._staged:
+            for finished in staged:
                 self.pages += finished.report["done"]
                 self.empty += finished.report["empty"]
                 Path(_job(finished).staged).unlink()
-            self._staged = []
-        self._last_commit = time.monotonic()
 
-    def _batches(self) -> Iterator[pa.RecordBatch]:
+    def _batches(self, staged: Sequence[Finished]) -> Iterator[pa.RecordBatch]:
         """The staged pages, with the hash that is known now that all pages of their document are read."""
         column = PAGE_SCHEMA.get_field_index("content_hash")
-        for finished in self._staged:
+        for finished in staged:
             job = _job(finished)
             final = self.settings.hash(job.content_hash, finished.report["blank"] > 0)
             with pa.OSFile(job.staged, "rb") as source, pa.ipc.open_stream(source) as reader:

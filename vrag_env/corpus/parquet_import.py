@@ -23,7 +23,7 @@ from tqdm import tqdm
 from vrag_env.corpus.ingest import LONG_SIDE
 from vrag_env.corpus.parquet_rows import COLUMN_NAMES, RowReader, open_rows
 from vrag_env.corpus.records import page_id_of
-from vrag_env.corpus.schema import PAGE_SCHEMA
+from vrag_env.corpus.schema import PAGE_SCHEMA, page_batch
 from vrag_env.corpus.store import Corpus
 from vrag_env.errors import IngestError
 
@@ -215,7 +215,7 @@ class _Run:
                 self._refused.add(row["doc_id"])
                 self.failures[-1] = (name, f"{error}; its whole document is left out")
             return False
-        writer.write_batch(pa.RecordBatch.from_pylist([taken.row], schema=PAGE_SCHEMA))
+        writer.write_batch(page_batch([taken.page]))
         document.places[number], document.digests[number] = place, taken.digest
         return True
 

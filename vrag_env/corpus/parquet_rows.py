@@ -21,7 +21,6 @@ from PIL import Image
 from vrag_env.corpus.images import STORED_FORMAT, encode_page, read_image
 from vrag_env.corpus.parquet import EXPORT_KEY, EXPORT_SCHEMA, EXPORT_VERSION
 from vrag_env.corpus.records import Page, Word, page_id_of
-from vrag_env.corpus.schema import page_row
 from vrag_env.corpus.text import clean_text
 from vrag_env.errors import IngestError
 
@@ -40,9 +39,9 @@ _MAX_NUMBER = 10_000_000
 
 @dataclass
 class TakenPage:
-    """A row that can be stored: a row of the table of pages, and what its document's hash is made of."""
+    """A row that can be stored: the page with its picture and format, and what its document's hash is made of."""
 
-    row: dict[str, Any]
+    page: tuple[Page, bytes, str]
     digest: str
 
 
@@ -159,7 +158,7 @@ class _OwnReader(RowReader):
             raise IngestError("its text, text_source or content_hash is missing or unknown")
         words = tuple(_word(word) for word in row["words"] or ())
         page = Page(row["page_id"], doc_id, number, *size, row["text"], words, row["content_hash"], row["text_source"])
-        return TakenPage(page_row(page, data, kind), row["content_hash"])
+        return TakenPage((page, data, kind), row["content_hash"])
 
 
 class _AnyReader(RowReader):
@@ -200,7 +199,7 @@ class _AnyReader(RowReader):
         page = Page(page_id_of(doc_id, number), doc_id, number, *raw.image.size, text, (), "")
         settings = json.dumps(["vrag import 1", self._long_side, number, text])
         digest = hashlib.sha256(settings.encode("utf-8", "surrogatepass") + data).hexdigest()
-        return TakenPage(page_row(page, encode_page(raw.image), STORED_FORMAT), digest)
+        return TakenPage((page, encode_page(raw.image), STORED_FORMAT), digest)
 
 
 def _checked_name(doc_id: Any, number: Any) -> tuple[str, int]:

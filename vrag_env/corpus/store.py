@@ -23,7 +23,7 @@ from vrag_env.corpus.image_cache import ImageCache
 from vrag_env.corpus.lock import LOCK_FILE, CorpusBusyError, write_lock
 from vrag_env.corpus.page_index import PageEntry, PageIndex, read_page_index
 from vrag_env.corpus.records import Page, Word, page_id_of
-from vrag_env.corpus.schema import PAGE_SCHEMA, page_row, sql_in
+from vrag_env.corpus.schema import PAGE_SCHEMA, page_batch, sql_in
 from vrag_env.corpus.text_index import build_text_index, has_text_index, text_index_covers
 from vrag_env.errors import CorpusError
 
@@ -332,15 +332,13 @@ class Corpus:
             CorpusError: If a page id does not fit its document and number, a page comes twice, or another
                 process is writing.
         """
-        rows, seen = [], set()
-        for page, image, image_format in pages:
+        taken, seen = list(pages), set()
+        for page, _, _ in taken:
             if page.page_id != page_id_of(page.doc_id, page.number) or page.page_id in seen:
                 raise CorpusError(f"page {page.page_id!r} comes twice or is not page {page.number} of its document")
             seen.add(page.page_id)
-            rows.append(page_row(page, image, image_format))
-        batch = pa.RecordBatch.from_pylist(rows, schema=PAGE_SCHEMA)
         with self.writing():
-            self.commit([batch], {row["doc_id"] for row in rows})
+            self.commit([page_batch(taken)], {page.doc_id for page, _, _ in taken})
 
     def commit(self, batches: Iterable[pa.RecordBatch], doc_ids: set[str]) -> None:
         """Write whole documents in one step, streamed; to be called inside :meth:`writing`.

@@ -1,8 +1,9 @@
 """One reading process of ingestion, started by :mod:`vrag_env.corpus.pool`.
 
 Files from strangers are opened here and nowhere else, so that a document which crashes or hangs the PDF
-library costs that document only. It reads one JSON object per line from standard input, a :class:`Job` or a
-:class:`Listing`, and reports one JSON object per line on standard output.
+library costs that document only. It reports ``{"ready": true}`` when everything is imported. Then it reads one
+JSON object per line from standard input, a :class:`Job` or a :class:`Listing`, and reports one JSON object per
+line on standard output.
 
 For a job, it writes the pages of the document to a staged Arrow file: ``{"pages": n}`` when the document is
 open, ``{"page": i}`` after each page, and at the end ``{"done": n, "blank": m, "empty": e}``: its pages, those
@@ -25,7 +26,6 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
 import pyarrow as pa
 
 from vrag_env.corpus.archives import extract, list_documents
@@ -33,14 +33,14 @@ from vrag_env.corpus.images import STORED_FORMAT, RawPage, encode_page, read_ima
 from vrag_env.corpus.ocr import PageReader
 from vrag_env.corpus.pdf import read_pdf
 from vrag_env.corpus.records import Page, page_id_of
-from vrag_env.corpus.schema import PAGE_SCHEMA, page_row
+from vrag_env.corpus.schema import PAGE_SCHEMA, page_batch
 from vrag_env.errors import DependencyError, IngestError
 
 MAX_MEMORY_BYTES = 4 * 2**30
 """Most memory of a reading process (on Linux): a file of some kilobytes can ask for any amount."""
 MAX_DECK_PAGES = 5000
 """Most pages of a zipped deck, as of a PDF."""
-_BATCH_PAGES = 8  # rows per staged batch: what a process holds in memory at once
+_BATCH_PAGES = 8  # pages per staged batch: what a process holds in memory at once
 _ALIVE_SECONDS = 1.0
 
 
@@ -109,7 +109,7 @@ def read_document(job: Job) -> Iterator[dict[str, Any]]:
     yield {"pages": count}
     number = blank = empty = 0
     with pa.OSFile(job.staged, "wb") as sink, pa.ipc.new_stream(sink, PAGE_SCHEMA) as writer:
-        rows: list[dict[str, Any]] = []
+        pages: list[tuple[Page, bytes, str]] = []
         for number, raw in enumerate(raw_pages, start=1):
             own = bool(raw.text)
             blank += not own
@@ -129,37 +129,14 @@ def read_document(job: Job) -> Iterator[dict[str, Any]]:
                 content_hash=job.content_hash,
                 text_source="ocr" if by_ocr else "layer",
             )
-            rows.append(page_row(page, encode_page(raw.image), STORED_FORMAT))
-            if len(rows) == _BATCH_PAGES:
-                writer.write_batch(to_batch(rows))
-                rows = []
+            pages.append((page, encode_page(raw.image), STORED_FORMAT))
+            if len(pages) == _BATCH_PAGES:
+                writer.write_batch(page_batch(pages))
+                pages = []
             yield {"page": number}
-        if rows:
-            writer.write_batch(to_batch(rows))
+        if pages:
+            writer.write_batch(page_batch(pages))
     yield {"done": number, "blank": blank, "empty": empty}
-
-
-def to_batch(rows: list[dict[str, Any]]) -> pa.RecordBatch:
-    """Turn rows of :func:`~vrag_env.corpus.schema.page_row` into a batch.
-
-    As ``RecordBatch.from_pylist``, which takes several times as long over the words.
-    """
-    arrays = []
-    for field in PAGE_SCHEMA:
-        column = [row[field.name] for row in rows]
-        if field.name != "words":
-            arrays.append(pa.array(column, field.type))
-            continue
-        words = [word for page in column for word in page]
-        struct = field.type.value_type
-        parts = [
-            pa.array([word["text"] for word in words], pa.string()),
-            *(pa.array(np.array([word[side] for word in words], np.float32)) for side in ("x0", "y0", "x1", "y1")),
-        ]
-        offsets = np.cumsum([0] + [len(page) for page in column], dtype=np.int32)
-        flat = pa.StructArray.from_arrays(parts, fields=list(struct))
-        arrays.append(pa.ListArray.from_arrays(pa.array(offsets), flat, type=field.type))
-    return pa.RecordBatch.from_arrays(arrays, schema=PAGE_SCHEMA)
 
 
 def _read_file(path: Path, long_side: int) -> tuple[int, Iterator[RawPage]]:
@@ -271,6 +248,7 @@ def main() -> None:
     _limit_memory()
     warnings.simplefilter("ignore")  # what PIL has to say of a file's metadata concerns nobody
     try:
+        _report({"ready": True}, reports)
         serve(_lines(), reports)
     except (BrokenPipeError, KeyboardInterrupt):
         os._exit(1)  # the main process is gone or was interrupted: nobody is left to tell

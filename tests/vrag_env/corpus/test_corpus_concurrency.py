@@ -137,11 +137,9 @@ def test_two_writers_where_one_is_killed(path: Path, pause: float) -> None:
             generation = 0
             while True:  # writes without an end, so that the kill comes in the middle of one
                 generation += 1
-                batch = [row for row in document("held.pdf", generation)]
-                import pyarrow as pa
-                from vrag_env.corpus.schema import PAGE_SCHEMA, page_row
-                rows = pa.RecordBatch.from_pylist([page_row(*row) for row in batch], schema=PAGE_SCHEMA)
-                corpus.commit([rows], {"held.pdf"})
+                batch = document("held.pdf", generation)
+                from vrag_env.corpus.schema import page_batch
+                corpus.commit([page_batch(batch)], {"held.pdf"})
     """)
     waiter = HELPERS + textwrap.dedent("""
         busy = 0
