@@ -20,6 +20,7 @@ What it leaves out: OCR, and pages that are images already.
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import queue
@@ -33,6 +34,7 @@ from statistics import median
 from typing import Annotated, Any
 
 import typer
+from _machine import command_line, machine
 
 from vrag_env.corpus import LONG_SIDE, Corpus, ingest
 from vrag_env.errors import VRAGError, missing_extra
@@ -127,14 +129,15 @@ class MemoryWatch:
             self.samples.append((time.monotonic() - started, total))
 
 
-def ingested(docs: Path, workers: int, scratch: Path) -> tuple[float, MemoryWatch]:
-    """Ingest all documents into a new corpus; returns pages per second and the memory."""
+def ingested(docs: Path, workers: int, scratch: Path) -> tuple[float, MemoryWatch, int, int]:
+    """Ingest all documents into a new corpus; returns pages per second, the memory, pages and bytes on disk."""
     with tempfile.TemporaryDirectory(dir=scratch) as directory:
         started = time.perf_counter()
         with MemoryWatch() as memory:
             report = ingest([docs], Corpus.create(Path(directory) / "corpus"), workers=workers, progress=False)
         seconds = time.perf_counter() - started
-    return report.pages / seconds, memory
+        size = sum(file.stat().st_size for file in Path(directory).rglob("*") if file.is_file())
+    return report.pages / seconds, memory, report.pages, size
 
 
 def generate(directory: Path) -> Path:
@@ -166,25 +169,34 @@ def run(docs_dir: Path | None = None, repeats: int = 5, workers: int | None = No
     Returns:
         Medians: ``bare_pages_per_second``, ``bare_tuned_pages_per_second``, ``ingest_pages_per_second``, their
         ``ratio`` and ``ratio_tuned`` (medians of the ratios of each turn); ``peak_main_bytes`` and
-        ``peak_total_bytes``, the most of all turns.
+        ``peak_total_bytes``, the most of all turns; the single values of all turns in ``turns``; ``pages``,
+        ``corpus_bytes`` on disk, and what it ran on.
     """
     processes = workers or os.cpu_count() or 1
-    plain, tuned, full, memories = [], [], [], []
+    plain: list[float] = []
+    tuned: list[float] = []
+    full: list[float] = []
+    memories: list[MemoryWatch] = []
     with tempfile.TemporaryDirectory() as directory:
         scratch = Path(directory)
         docs = docs_dir if docs_dir is not None else DEFAULT_DOCS if DEFAULT_DOCS.is_dir() else generate(scratch)
         files = sorted(docs.rglob("*.pdf"))
         if not files:
             raise VRAGError(f"no PDF in {docs}: give another directory")
-        ingested(docs, processes, scratch)  # file cache and imports: not counted
+        pages, size = ingested(docs, processes, scratch)[2:]  # file cache and imports: not counted
         for _ in range(repeats):
             plain.append(bare(files, processes, tuned=False))
-            speed, memory = ingested(docs, processes, scratch)
+            speed, memory, _, _ = ingested(docs, processes, scratch)
             full.append(speed)
             memories.append(memory)
             tuned.append(bare(files, processes, tuned=True))
     return {
+        "command": command_line(),
+        "machine": machine(processes),
+        "date": datetime.date.today().isoformat(),
         "processes": processes,
+        "pages": pages,
+        "corpus_bytes": size,
         "bare_pages_per_second": median(plain),
         "bare_tuned_pages_per_second": median(tuned),
         "ingest_pages_per_second": median(full),
@@ -192,6 +204,7 @@ def run(docs_dir: Path | None = None, repeats: int = 5, workers: int | None = No
         "ratio_tuned": median(mine / theirs for mine, theirs in zip(full, tuned, strict=True)),
         "peak_main_bytes": max(memory.main for memory in memories),
         "peak_total_bytes": max(memory.total for memory in memories),
+        "turns": {"bare": plain, "ingest": full, "bare_tuned": tuned},
     }
 
 
