@@ -12,6 +12,10 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from typing import Any
 
+# What LanceDB imports, which takes nearly all of its time; not itself, since it starts a thread, and a process is
+# forked safely only where there is one.
+PRELOADED = ["pandas", "pyarrow.dataset", "lance_namespace", "vrag_agent.cli", "vrag_env.corpus.ingest"]
+
 
 def start(target: Callable[..., None], *arguments: Any) -> tuple[ForkServerProcess, Connection]:
     """Run ``target(connection, *arguments)`` in a new process; gives it and the other end of the connection.
@@ -21,7 +25,7 @@ def start(target: Callable[..., None], *arguments: Any) -> tuple[ForkServerProce
         arguments: What can be pickled.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["lancedb", "vrag_agent.cli", "vrag_env.corpus.ingest", "vrag_env.retrieval"])
+    context.set_forkserver_preload(PRELOADED)
     ours, theirs = context.Pipe()
     process = context.Process(target=target, args=(theirs, *arguments), daemon=True)
     process.start()

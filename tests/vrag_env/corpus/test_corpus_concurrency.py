@@ -1,20 +1,22 @@
 """Readers while one writes, and several writers at once: real processes on one corpus."""
 
-import os
 import signal
-import subprocess
 import sys
 import textwrap
 import time
 from collections.abc import Iterator
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import pytest
+import warm
 
 from vrag_env.corpus import Corpus
 
 HELPERS = textwrap.dedent("""
-    import io, sys, time
+    import io, os, sys, time
     from PIL import Image
     from vrag_env.corpus import Corpus, Page, page_id_of
     from vrag_env.corpus.lock import CorpusBusyError
@@ -46,9 +48,8 @@ HELPERS = textwrap.dedent("""
 READER = HELPERS + textwrap.dedent("""
     rounds, sizes = 0, set()
     Corpus.open(path)
-    print("ready", flush=True)
-    end = time.monotonic() + float(name)
-    while time.monotonic() < end:
+    print("ready")
+    while rounds < 3 or len(sizes) < 2:
         corpus = Corpus.open(path)
         version, before = corpus.version, corpus.page_ids()
         check(corpus)
@@ -65,9 +66,9 @@ READER = HELPERS + textwrap.dedent("""
 WRITER = HELPERS + textwrap.dedent("""
     tries = busy = 0
     Corpus.open(path)
-    print("ready", flush=True)
-    generation, end = 1, time.monotonic() + float(sys.argv[3])
-    while time.monotonic() < end:
+    print("ready")
+    generation = 1
+    while generation <= 3 or not os.path.exists(path + ".stop"):
         doc_id = f"{name}{generation % 5}.pdf"
         corpus = Corpus.open(path)
         tries += 1
@@ -87,23 +88,30 @@ WRITER = HELPERS + textwrap.dedent("""
 """)
 
 
-def start(code: str, *arguments: object) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", code, *map(str, arguments)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    return process
+Started = tuple[ForkServerProcess, Connection]
 
 
-def ready(process: subprocess.Popen[str]) -> None:
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    assert line == "ready\n", process.stderr.read() if process.stderr else ""
+def run(connection: Connection, code: str, arguments: list[str]) -> None:
+    sys.argv = ["-c", *arguments]
+    exec(code, {"__name__": "__main__", "print": lambda *words: connection.send(" ".join(map(str, words)))})
 
 
-def result(process: subprocess.Popen[str]) -> list[int]:
-    out, err = process.communicate(timeout=100)
-    assert process.returncode == 0, err
-    return [int(number) for number in out.split()]
+def start(code: str, *arguments: object) -> Started:
+    return warm.start(run, code, [str(argument) for argument in arguments])
+
+
+def ready(started: Started) -> None:
+    assert started[1].recv() == "ready"
+
+
+def result(started: Started) -> list[int]:
+    process, told = started
+    assert told.poll(200), "it does not come to an end"
+    line = ""
+    with suppress(EOFError):  # some say nothing
+        line = told.recv()
+    assert warm.finish(process) == 0  # its traceback is in the output
+    return [int(number) for number in line.split()]
 
 
 @pytest.fixture
@@ -115,14 +123,15 @@ def path(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_readers_while_two_processes_write(path: Path) -> None:
-    readers = [start(READER, path, 4) for _ in range(2)]
-    writers = [start(WRITER, path, name, 4) for name in ("a", "b")]
+    readers = [start(READER, path, "") for _ in range(2)]
+    writers = [start(WRITER, path, name) for name in ("a", "b")]
     for process in (*readers, *writers):
         ready(process)
     read = [result(process) for process in readers]
+    Path(f"{path}.stop").touch()
     written = [result(process) for process in writers]
-    assert all(rounds >= 2 and versions >= 2 for rounds, versions in read), read
-    assert all(generation > 2 for _, _, generation in written), written
+    assert all(rounds >= 3 and versions >= 2 for rounds, versions in read), read
+    assert all(generation > 3 for _, _, generation in written), written
     check = HELPERS + "corpus = Corpus.open(path); corpus.ensure_text_index(); check(corpus); print(len(corpus))"
     assert result(start(check, path, ""))[0] >= 4
 
@@ -133,7 +142,7 @@ def test_two_writers_where_one_is_killed(path: Path, pause: float) -> None:
     holder = HELPERS + textwrap.dedent("""
         corpus = Corpus.open(path)
         with corpus.writing():
-            print("ready", flush=True)
+            print("ready")
             generation = 0
             while True:  # writes without an end, so that the kill comes in the middle of one
                 generation += 1
@@ -150,7 +159,7 @@ def test_two_writers_where_one_is_killed(path: Path, pause: float) -> None:
             except CorpusBusyError as error:
                 assert "another process is writing" in str(error)
                 if busy == 0:
-                    print("ready", flush=True)
+                    print("ready")
                 busy += 1
                 time.sleep(0.02)
         print(busy)
@@ -163,8 +172,8 @@ def test_two_writers_where_one_is_killed(path: Path, pause: float) -> None:
     waiting = start(waiter, path, "")
     ready(waiting)
     time.sleep(pause)
-    os.kill(held.pid, signal.SIGKILL)
-    held.communicate()
+    held[0].kill()
+    assert warm.finish(held[0]) == -signal.SIGKILL
     assert result(waiting)[0] >= 1
     corpus = Corpus.open(path)
     assert corpus.has_page("waited.pdf#4")
@@ -173,7 +182,7 @@ def test_two_writers_where_one_is_killed(path: Path, pause: float) -> None:
 
 def test_two_processes_make_the_corpus_at_once(tmp_path: Path) -> None:
     code = HELPERS + textwrap.dedent("""
-        for _ in range(200):
+        while True:
             try:
                 corpus = Corpus.create(path)
                 corpus.add(document(f"{name}.pdf", 5))
