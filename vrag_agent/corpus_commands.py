@@ -1,4 +1,4 @@
-"""``vrag corpus``: look into a corpus, take pages out of it, and bring some in."""
+"""``vrag corpus``: look into a corpus, take pages out of it, bring some in, and compact it."""
 
 from __future__ import annotations
 
@@ -208,6 +208,44 @@ def remove(
         typer.confirm(f"Remove {what} from {corpus}?", abort=True)
     store.remove(*wanted)
     typer.echo(f"removed {what}; {len(store)} pages are left")
+
+
+@app.command()
+def compact(
+    corpus: CorpusOption,
+    keep_days: Annotated[
+        float, typer.Option(min=0, help="Versions younger than this stay. 0 deletes all but the newest.")
+    ] = 7.0,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Delete old versions of a corpus and merge its small files. Otherwise both stay on disk for ever.
+
+    The pages and what searches find stay the same. A version that is deleted can never be opened again: not with
+    --version, nor by a run that wrote down its number, and an environment that is running on it fails at its next
+    page. End such runs first, or keep versions as young as they are.
+
+    Merging needs free disk space for a copy of the corpus.
+
+    Example: vrag corpus compact --corpus runs/my_corpus --keep-days 1
+    """
+    import os
+    from datetime import timedelta
+
+    # Read when LanceDB is imported, below: it would hold 8192 rows at once, which are gigabytes of pictures.
+    os.environ.setdefault("LANCE_DEFAULT_BATCH_SIZE", "32")
+    os.environ.setdefault("LANCE_DEFAULT_IO_BUFFER_SIZE", str(2**26))
+    from vrag_env.corpus import Corpus
+    from vrag_env.corpus.compact import compact as compact_corpus
+
+    store = Corpus.open(corpus)
+    if not yes:
+        age = f"older than {keep_days:g} days" if keep_days else "but the newest"
+        typer.confirm(f"Delete all versions of {corpus} {age}? They can not be opened again.", abort=True)
+    report = compact_corpus(store, timedelta(days=keep_days))
+    typer.echo(
+        f"{report.versions} versions deleted; {_size(report.bytes_before)} before, {_size(report.bytes_after)} now; "
+        f"the oldest version that can be opened is {report.oldest}"
+    )
 
 
 def _size(count: float) -> str:

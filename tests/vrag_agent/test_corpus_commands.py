@@ -152,7 +152,23 @@ def test_remove(vrag: Vrag, path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert code == 2 and "another process is writing" in err
 
 
-@pytest.mark.parametrize("command", ["info", "list", "show", "export", "import", "remove"])
+def test_compact(vrag: Vrag, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("LANCE_DEFAULT_BATCH_SIZE", "32"), ("LANCE_DEFAULT_IO_BUFFER_SIZE", str(2**26))):
+        monkeypatch.setenv(name, value)  # the command sets them where they are not, which would outlive the test
+    version = Corpus.open(path).version
+    code, out, _ = vrag("compact", "--corpus", path, "--yes")
+    assert code == 0 and out.startswith("0 versions deleted; ") and Corpus.open(path, version)
+    code, out, _ = vrag("compact", "--corpus", path, "--keep-days", 0, "--yes")
+    assert code == 0 and "can be opened is" in out and not out.startswith("0 versions")
+    code, _, err = vrag("info", "--corpus", path, "--version", version - 1)
+    assert code == 2 and f"no version {version - 1}" in err
+    assert vrag("list", "--corpus", path).out.count(".pdf") == 4
+    monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
+    code, out, err = vrag("compact", "--corpus", path)
+    assert code == 1 and "can not be opened again" in out + err
+
+
+@pytest.mark.parametrize("command", ["info", "list", "show", "export", "import", "remove", "compact"])
 def test_help_teaches_with_an_example(vrag: Vrag, command: str) -> None:
     code, out, _ = vrag(command, "--help")
     assert code == 0 and f"vrag corpus {command}" in out.split("Example:", 1)[1]
