@@ -22,15 +22,16 @@ CJK_FONTS = (
 
 
 def chinese_font() -> ImageFont.FreeTypeFont:
-    """A font with Chinese: of the system, or of the package cvttf-notosanscjk-regular."""
+    """A font with Chinese: of the system, or of one of two packages."""
     candidates = [Path(name) for name in CJK_FONTS]
-    spec = find_spec("cvttf_NotoSansCJK_Regular")
-    if spec is not None and spec.origin is not None:
-        candidates += Path(spec.origin).parent.glob("*.otf")
+    for package, place in (("paperang_p2_fonts_cjk", "fonts/*.ttc"), ("cvttf_NotoSansCJK_Regular", "*.otf")):
+        spec = find_spec(package)
+        if spec is not None and spec.origin is not None:
+            candidates += Path(spec.origin).parent.glob(place)
     for path in candidates:
         if path.is_file():
             return ImageFont.truetype(str(path), 48)
-    pytest.skip("no font with Chinese: apt install fonts-wqy-microhei, or pip install cvttf-notosanscjk-regular")
+    pytest.skip("no font with Chinese: apt install fonts-wqy-microhei, or pip install paperang-p2-fonts-cjk")
 
 
 def slide(path: Path, lines: dict[tuple[int, int], str], font: ImageFont.FreeTypeFont | None = None) -> Path:
