@@ -165,6 +165,34 @@ worker.main()
     assert len(report.added) == 4
 
 
+def test_a_reading_process_that_does_not_start_is_an_error(
+    library: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool_module, "WORKER_CODE", "raise SystemExit(3)")
+    with pytest.raises(IngestError, match="do not start"):
+        ingest([library], corpus, workers=1, progress=False)
+    assert len(corpus) == 0 and not (corpus.path / ".staging").exists()
+
+
+def test_a_reading_process_imports_what_it_needs() -> None:
+    package = Path(vrag_env.__file__).parent
+    told = "print([name for name in ('gymnasium', 'lancedb', 'tqdm', 'pypdfium2') if name in sys.modules])"
+    code = pool_module.WORKER_CODE.replace("\nmain()", f"\n{told}")
+    command = [sys.executable, "-c", code, str(package), str(package / "corpus")]
+    assert subprocess.run(command, capture_output=True, text=True).stdout == "['pypdfium2']\n"
+
+
+def test_what_can_not_be_written_is_an_error(library: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
+        patch.setattr(Corpus, "commit", full)
+        ingest([library], corpus, workers=1, progress=False)
+    assert not (corpus.path / ".staging").exists()
+    assert len(ingest([library], corpus, workers=1, progress=False).added) == 5  # the next run makes up for it
+
+
 def test_works_in_a_script_without_a_main_guard(library: Path, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(

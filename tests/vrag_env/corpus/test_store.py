@@ -7,14 +7,17 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from PIL import Image
 
 from vrag_env.corpus import Corpus, Page, Word, page_id_of
 from vrag_env.corpus.image_cache import ImageCache
 from vrag_env.corpus.lock import LOCK_FILE, CorpusBusyError
+from vrag_env.corpus.schema import PAGE_SCHEMA
 from vrag_env.errors import CorpusError
 
 
@@ -196,3 +199,22 @@ def test_importing_needs_neither_torch_nor_lancedb() -> None:
         "print(sorted({'torch', 'transformers', 'colpali_engine', 'lancedb'} & sys.modules.keys()))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_pictures_are_stored_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lance would spend more time on compressing JPEG and PNG again than ingestion on all else."""
+
+    def size(corpus: Corpus) -> int:
+        return sum(file.stat().st_size for file in corpus.path.rglob("*.lance") if file.is_file())
+
+    page = Page("a.pdf#1", "a.pdf", 1, 10, 10, "text", (), "hash")
+    corpus = Corpus.create(tmp_path / "new")
+    corpus.add([(page, bytes(10**6), "png")])
+    assert size(corpus) > 10**6
+    plain = pa.schema([field.remove_metadata() for field in PAGE_SCHEMA])
+    monkeypatch.setattr("vrag_env.corpus.store.PAGE_SCHEMA", plain)  # as corpora were made before
+    older = Corpus.create(tmp_path / "old")
+    monkeypatch.undo()
+    older.add([(page, bytes(10**6), "png")])
+    older.add([(replace(page, text="newer"), bytes(10**6), "png")])  # replaced in place
+    assert size(older) > 10**6 and older.page("a.pdf#1").text == "newer"
