@@ -77,12 +77,8 @@ class Alarms:
                 self.parity,
             )
 
-    def check(self, metrics: Mapping[str, float]) -> None:
-        """Look at the metrics of one iteration.
-
-        Raises:
-            AlarmError: If a sign shows and the alarm stops the run.
-        """
+    def observe(self, metrics: Mapping[str, float]) -> dict[str, str]:
+        """Look at the metrics of one iteration; return the signs that show, with what they mean."""
         for name in _WATCHED:
             value = metrics.get(name)
             if value is not None and value == value:
@@ -91,8 +87,16 @@ class Alarms:
                     first.append(value)
                 self._last[name] = [*self._last.get(name, []), value][-WINDOW:]
         if self.mode == "off" or len(self._last.get("rollout/ep_rew_mean", ())) < WINDOW:
-            return
-        for name, message in self._signs().items():
+            return {}
+        return self._signs()
+
+    def act(self, signs: Mapping[str, str]) -> None:
+        """Stop the run or warn, once the iteration has been written down.
+
+        Raises:
+            AlarmError: If there is a sign and the alarm stops the run.
+        """
+        for name, message in signs.items():
             self._fire(name, message, self.mode)
 
     def _signs(self) -> dict[str, str]:

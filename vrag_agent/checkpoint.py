@@ -23,7 +23,8 @@ from vrag_env.errors import VRAGError, missing_extra
 
 SETTINGS = "vrag.json"
 VALUE_HEAD = "value_head.safetensors"
-ADAPTER = "adapter"
+ADAPTER = "adapter_config.json"
+"""The file by which a folder is known to hold an adapter (as PEFT and transformers know it)."""
 
 
 class CheckpointError(VRAGError):
@@ -77,7 +78,7 @@ def save_checkpoint(
     if policy.adapter is None:
         policy.model.save_pretrained(written)
     else:
-        policy.adapter.save_pretrained(written / ADAPTER)
+        policy.adapter.save_pretrained(written)
     policy.family.save_pretrained(written)
     head = {name: tensor.detach().cpu().contiguous() for name, tensor in policy.value_head.state_dict().items()}
     save_file(head, written / VALUE_HEAD)
@@ -164,8 +165,8 @@ def load_policy(
     if gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     adapter = None
-    if (Path(source) / ADAPTER).is_dir() or lora_rank:
-        adapter = _adapter(model, Path(source) / ADAPTER, lora_rank, family.lora_targets)
+    if (Path(source) / ADAPTER).is_file() or lora_rank:
+        adapter = _adapter(model, Path(source), lora_rank, family.lora_targets)
     policy = VLMPolicy(
         model,
         family,
@@ -201,8 +202,8 @@ def _adapter(model: Any, saved: Path, rank: int, targets: str) -> Any:
         import peft
     except ImportError as error:
         raise missing_extra("peft", "agent") from error
-    if saved.is_dir():
-        with _readable(saved.parent):
+    if (saved / ADAPTER).is_file():
+        with _readable(saved):
             return peft.PeftModel.from_pretrained(model, str(saved), is_trainable=True)
     # Dropout would make an unchanged policy's ratios differ from 1.
     config = peft.LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules=targets)

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from vrag_agent import corpus_commands
-from vrag_env.errors import IngestError, RetrieverError, VRAGError, missing_extra
+from vrag_agent import corpus_commands, train_commands
+from vrag_agent.train_commands import given, needs_agent
+from vrag_env.errors import IngestError, RetrieverError, VRAGError
 
 app = typer.Typer(
     name="vrag",
@@ -19,6 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(corpus_commands.app, name="corpus")
+app.add_typer(train_commands.app, name="train")
 
 CorpusOption = Annotated[
     Path | None,
@@ -304,7 +306,7 @@ def generate(
     """
     from vrag_agent.generate_command import run_generate
 
-    dials = _given(
+    dials = given(
         seed=seed,
         questions=questions,
         pages=pages,
@@ -342,7 +344,7 @@ def play(
     from vrag_agent.play_command import run_play
 
     run_play(
-        _given(corpus=corpus, questions=questions, retriever=retriever, split=split, max_turns=max_turns),
+        given(corpus=corpus, questions=questions, retriever=retriever, split=split, max_turns=max_turns),
         question=question,
         seed=seed,
         pictures=pictures,
@@ -440,7 +442,7 @@ def evaluate(
     run_evaluation(
         policy=policy,
         out=out,
-        env_options=_given(
+        env_options=given(
             corpus=corpus,
             questions=questions,
             retriever=retriever,
@@ -507,76 +509,6 @@ def compare(
     from vrag_agent.eval_command import run_comparison
 
     run_comparison(first, second, judge)
-
-
-@app.command()
-def train(
-    model: Annotated[
-        str, typer.Option(help="A checkpoint's directory, or a model such as 'Qwen/Qwen2.5-VL-3B-Instruct'.")
-    ],
-    out: Annotated[Path, typer.Option(file_okay=False, help="Directory of the run.")],
-    corpus: CorpusOption = None,
-    questions: QuestionsOption = None,
-    retriever: RetrieverOption = "lexical",
-    reward: Annotated[str, typer.Option(help="Preset: 'paper', 'released' or 'outcome'.")] = "paper",
-    split: Annotated[str | None, typer.Option(help="Only the questions of this split.")] = None,
-    demonstrations: Annotated[
-        int, typer.Option(min=0, help="Oracle episodes to imitate first; 0 goes straight to PPO.")
-    ] = 0,
-    iterations: Annotated[int, typer.Option(min=0, help="Iterations of PPO.")] = 100,
-    episodes: Annotated[int, typer.Option(min=1, help="Episodes per iteration.")] = 64,
-    minibatch: Annotated[int, typer.Option(min=1, help="Episodes per optimizer step.")] = 32,
-    microbatch: Annotated[int, typer.Option(min=1, help="Episodes per forward pass; lower it to save memory.")] = 1,
-    rollout_batch: Annotated[int, typer.Option(min=1, help="Episodes played at the same time.")] = 16,
-    lora: Annotated[int, typer.Option(min=0, help="Rank of a LoRA adapter; 0 trains all weights.")] = 0,
-    learning_rate: Annotated[float, typer.Option(help="Of the policy. For LoRA, 2e-5 is a start.")] = 1e-6,
-    sft_learning_rate: Annotated[float, typer.Option(help="Of the imitation.")] = 1e-5,
-    kl_coef: Annotated[float, typer.Option(help="Weight of the KL to the policy before PPO.")] = 0.001,
-    max_turns: Annotated[int | None, typer.Option(min=1, help="Turns before the last one. Default: 4.")] = None,
-    min_pixels: Annotated[int | None, typer.Option(min=1, help="Fewest pixels of a shown image.")] = None,
-    max_pixels: Annotated[int | None, typer.Option(min=1, help="Most pixels of a shown image.")] = None,
-    max_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of one action.")] = 512,
-    train_vision: Annotated[bool, typer.Option(help="Train the vision tower, too.")] = False,
-    gradient_checkpointing: Annotated[bool, typer.Option(help="Save memory, at a third more computing.")] = True,
-    save_every: Annotated[int, typer.Option(min=1, help="Iterations between checkpoints.")] = 10,
-    seed: Annotated[int, typer.Option(help="Of sampling, of the order and of new weights.")] = 0,
-) -> None:
-    """Train a vision-language model by multi-turn PPO, after imitation if demonstrations are asked for.
-
-    Example: vrag train --model Qwen/Qwen2.5-VL-3B-Instruct --lora 32 --learning-rate 2e-5 --out runs/first
-    """
-    _needs_agent()
-    from vrag_agent.commands import run_training
-
-    run_training(
-        model=model,
-        out=out,
-        env_options=_given(
-            corpus=corpus,
-            questions=questions,
-            retriever=retriever,
-            reward=reward,
-            split=split,
-            max_turns=max_turns,
-            min_pixels=min_pixels,
-            max_pixels=max_pixels,
-        ),
-        demonstrations=demonstrations,
-        iterations=iterations,
-        episodes=episodes,
-        minibatch=minibatch,
-        microbatch=microbatch,
-        rollout_batch=rollout_batch,
-        lora=lora,
-        learning_rate=learning_rate,
-        sft_learning_rate=sft_learning_rate,
-        kl_coef=kl_coef,
-        max_tokens=max_tokens,
-        train_vision=train_vision,
-        gradient_checkpointing=gradient_checkpointing,
-        save_every=save_every,
-        seed=seed,
-    )
 
 
 @app.command()
@@ -655,7 +587,7 @@ def collect(
         return
     run_collect(
         out,
-        _given(
+        given(
             corpus=corpus,
             questions=questions,
             retriever=retriever,
@@ -700,7 +632,7 @@ def demo(
     Generates documents, ingests them, trains a tiny Qwen2.5-VL by SFT and PPO, evaluates it on held-out
     documents, and writes summary.json, curve.png, replay.html and a checkpoint.
     """
-    _needs_agent()
+    needs_agent()
     import torch
 
     from vrag_agent.demo import QUICK, Scale, run
@@ -708,19 +640,6 @@ def demo(
     # One thread: with so small a model more threads wait for each other longer than they compute.
     torch.set_num_threads(1)
     run(out, seed, QUICK if quick else Scale(), say=typer.echo)
-
-
-def _needs_agent() -> None:
-    """Fail early, and by name, where the extra for training is missing."""
-    from importlib.util import find_spec
-
-    for package in ("torch", "transformers", "safetensors", "peft", "matplotlib"):
-        if find_spec(package) is None:
-            raise missing_extra(package, "agent")
-
-
-def _given(**options: Any) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if value is not None}
 
 
 if __name__ == "__main__":

@@ -66,13 +66,13 @@ class TrainerConfig:
     n_episodes: int = 64
     n_epochs: int = 2
     minibatch_size: int = 32
-    microbatch_size: int = 32
+    microbatch_size: int = 1
     learning_rate: float = 1e-6
     warmup_steps: int = 0
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     max_tokens: int = 512
-    rollout_batch_size: int = 64
+    rollout_batch_size: int = 16
     loss: Literal["clip", "cispo"] = "clip"
     ratio_level: Literal["token", "turn", "sequence"] = "token"
     clip_low: float = 0.2

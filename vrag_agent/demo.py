@@ -278,6 +278,8 @@ def make_trainer(policy: VLMPolicy, env: VRAGEnv, scale: Scale, seed: int, algor
         "n_episodes": scale.episodes,
         "n_epochs": 1,
         "minibatch_size": scale.episodes,
+        "microbatch_size": 32,
+        "rollout_batch_size": scale.episodes,
         "learning_rate": 3e-4,
         "max_tokens": MAX_TOKENS,
         "seed": seed,

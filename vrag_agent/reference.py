@@ -19,6 +19,9 @@ class Reference:
 
     Args:
         policy: The policy, not trained yet.
+
+    Attributes:
+        weights: The copies by name; empty where the adapter is switched off instead.
     """
 
     def __init__(self, policy: VLMPolicy) -> None:

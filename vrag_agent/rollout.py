@@ -8,8 +8,9 @@ draws from a random generator of its own: what it does depends on its seed, not 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -179,3 +180,12 @@ class QuestionStream:
             self._waiting += torch.randperm(len(self.env.questions), generator=self.generator).tolist()
         chosen, self._waiting = self._waiting[:count], self._waiting[count:]
         return episodes_of(self.env, [self.env.questions[i] for i in chosen])
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed run needs to ask the same questions next."""
+        return {"generator": self.generator.get_state(), "waiting": list(self._waiting)}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from :meth:`state`."""
+        self.generator.set_state(state["generator"])
+        self._waiting = list(state["waiting"])

@@ -182,9 +182,10 @@ class Trainer(ABC):
             history.append(metrics)
             self.last_rollout = (episodes, trajectories)
             self.iteration += 1
+            signs = self.alarms.observe(metrics)
             if callback is not None:
                 callback(self.iteration, metrics)
-            self.alarms.check(metrics)
+            self.alarms.act(signs)
         return history
 
     def fresh_episodes(self) -> Sequence[Episode]:

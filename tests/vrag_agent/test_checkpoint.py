@@ -128,7 +128,7 @@ def test_a_full_checkpoint_replaces_one_with_an_adapter(
     saved: tuple[VLMPolicy, Path], adapted: tuple[VLMPolicy, Path], sampled: list[Trajectory], tmp_path: Path
 ) -> None:
     save_checkpoint(adapted[0], tmp_path / "run")
-    assert (tmp_path / "run" / ADAPTER).is_dir()
+    assert (tmp_path / "run" / ADAPTER).is_file()
     save_checkpoint(saved[0], tmp_path / "run")
     loaded = load_policy(tmp_path / "run")
     assert loaded.adapter is None
@@ -174,7 +174,7 @@ def test_a_part_is_damaged(saved: tuple[VLMPolicy, Path], tmp_path: Path, lost: 
 
 def test_an_adapter_is_damaged(adapted: tuple[VLMPolicy, Path], tmp_path: Path) -> None:
     copytree(adapted[1], tmp_path / "run")
-    (tmp_path / "run" / ADAPTER / "adapter_model.safetensors").write_bytes(b"rubbish")
+    (tmp_path / "run" / "adapter_model.safetensors").write_bytes(b"rubbish")
     with pytest.raises(CheckpointError, match="missing or damaged"):
         load_policy(tmp_path / "run")
 
