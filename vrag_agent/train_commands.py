@@ -138,8 +138,8 @@ def _command(algorithm: str, extra: str) -> Callable[..., None]:
     return command
 
 
-_KILLS = """Writes config.yaml, metrics.jsonl, curve.png, rollouts/, TensorBoard files and checkpoints into --out, and at
-    the end a plain Hugging Face folder, model/. After a kill, go on with nothing but --out and --resume."""
+_KILLS = """Writes config.yaml, metrics.jsonl, curve.png, rollouts/, TensorBoard files and checkpoints into --out, and
+    at the end a plain Hugging Face folder, model/. After a kill, go on with nothing but --out and --resume."""
 
 app.command("ppo")(
     _command(
