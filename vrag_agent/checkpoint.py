@@ -165,6 +165,8 @@ def load_policy(
     if gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     adapter = None
+    if (Path(source) / ADAPTER).is_file() and lora_rank:
+        raise CheckpointError(f"{str(source)!r} holds an adapter already, which is trained on: ask for no new one")
     if (Path(source) / ADAPTER).is_file() or lora_rank:
         adapter = _adapter(model, Path(source), lora_rank, family.lora_targets)
     policy = VLMPolicy(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -617,6 +617,25 @@ def collect(
         seed=seed,
         say=typer.echo,
     )
+
+
+@app.command()
+def runs(
+    paths: Annotated[
+        list[Path] | None, typer.Argument(help="Runs, or directories that hold some. Default: runs.")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Draw their curves together into this PNG file.")
+    ] = None,
+) -> None:
+    """List training runs with their headline numbers, the best last, and compare them as a plot.
+
+    Example: vrag runs runs/first runs/second --plot compare.png
+    """
+    needs_agent()
+    from vrag_agent.runs_command import run_runs
+
+    run_runs(paths or [Path("runs")], plot, say=typer.echo)
 
 
 @app.command()

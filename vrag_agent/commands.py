@@ -1,15 +1,12 @@
-"""What ``vrag train sft`` does, as a function, and the environment that the commands make."""
+"""The environment that the commands make."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
-from tqdm import tqdm
 
-from vrag_agent.evaluate import write_json
 from vrag_env.env import VRAGEnv
 from vrag_env.errors import VRAGError
 
@@ -31,6 +28,3 @@ def make_env(options: Mapping[str, Any]) -> VRAGEnv:
         raise VRAGError(str(error)) from error
     assert isinstance(env, VRAGEnv)
     return env
-
-
-def run_imitation(

@@ -138,8 +138,8 @@ def _command(algorithm: str, extra: str) -> Callable[..., None]:
     return command
 
 
-_KILLS = """Writes config.yaml, metrics.jsonl, curve.png, rollouts/, TensorBoard files and checkpoints into --out, and
-    at the end a plain Hugging Face folder, model/. After a kill, go on with nothing but --out and --resume."""
+_KILLS = """Writes config.yaml, metrics.jsonl, curve.png, rollouts/, TensorBoard files and checkpoints into --out,
+    and at the end a plain Hugging Face folder, model/. After a kill, go on with nothing but --out and --resume."""
 
 app.command("ppo")(
     _command(
@@ -173,13 +173,28 @@ app.command("grpo")(
 def sft(
     model: ModelOption = None,
     out: OutOption = None,
-    demonstrations: Annotated[int, typer.Option(min=1, help="Oracle episodes to imitate.")] = 256,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over them.")] = 3,
-    learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-5,
-    batch_size: Annotated[int, typer.Option(min=1, help="Demonstrations per optimizer step.")] = 16,
-    microbatch_size: Annotated[int, typer.Option(min=1, help="Demonstrations per forward pass.")] = 1,
-    max_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of one action, for those who play it.")] = 512,
-    seed: Annotated[int, typer.Option(help="Of the order and of new weights.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out after a kill.")] = False,
+    demonstrations: Annotated[
+        Path | None,
+        typer.Option(file_okay=False, help="Directory that 'vrag collect' has written. Default: the oracle."),
+    ] = None,
+    oracle_episodes: Annotated[
+        int | None, typer.Option(min=1, help="Episodes of the oracle, without --demonstrations. Default: 256.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over them. Default: 3.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate. Default: 1e-5.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Demonstrations per optimizer step. Default: 16.")
+    ] = None,
+    microbatch_size: Annotated[int | None, typer.Option(min=1, help="Most per forward pass. Default: 1.")] = None,
+    held_out: Annotated[
+        float | None, typer.Option(min=0, max=0.9, help="Share that is only measured. Default: 0.")
+    ] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Most tokens of one action, for those who play the model. Default: 512.")
+    ] = None,
+    save_every: Annotated[int | None, typer.Option(min=1, help="Steps between checkpoints. Default: 50.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the order and of new weights. Default: 0.")] = None,
     corpus: CorpusOption = None,
     questions: QuestionsOption = None,
     retriever: RetrieverOption = None,
@@ -191,40 +206,53 @@ def sft(
     train_vision: Vision = None,
     gradient_checkpointing: Recompute = None,
 ) -> None:
-    """Imitate demonstrations, the cold start before PPO or GRPO; writes a plain Hugging Face folder, model/.
+    """Imitate demonstrations, the cold start before PPO or GRPO.
+
+    Writes config.yaml, losses.json and checkpoints into --out, and at the end a plain Hugging Face folder, model/.
 
     Example: vrag train sft --model Qwen/Qwen2.5-VL-3B-Instruct --lora 32 --learning-rate 1e-4 --out runs/start
 
     Then: vrag train ppo --model runs/start/model --set learning_rate=2e-5 --out runs/first
     """
     needs_agent()
-    if model is None or out is None:
-        raise VRAGError("which model, and where to? give --model and --out")
-    from vrag_agent.commands import run_imitation
+    from vrag_agent.sft_command import SFTConfig, resumed_sft, run_sft
 
-    run_imitation(
-        model,
-        out,
-        given(
-            corpus=corpus,
-            questions=questions,
-            retriever=retriever,
-            split=split,
-            max_turns=max_turns,
-            min_pixels=min_pixels,
-            max_pixels=max_pixels,
-        ),
-        demonstrations=demonstrations,
+    chosen = given(
+        model=model,
+        demonstrations=None if demonstrations is None else str(demonstrations),
+        oracle_episodes=oracle_episodes,
         epochs=epochs,
         learning_rate=learning_rate,
         batch_size=batch_size,
         microbatch_size=microbatch_size,
+        held_out=held_out,
         max_tokens=max_tokens,
-        lora=lora or 0,
-        train_vision=bool(train_vision),
-        gradient_checkpointing=gradient_checkpointing is not False,
+        save_every=save_every,
         seed=seed,
+        lora=lora,
+        train_vision=train_vision,
+        gradient_checkpointing=gradient_checkpointing,
     )
+    environment = given(
+        corpus=None if corpus is None else str(corpus),
+        questions=None if questions is None else str(questions),
+        retriever=retriever,
+        split=split,
+        max_turns=max_turns,
+        min_pixels=min_pixels,
+        max_pixels=max_pixels,
+    )
+    if out is None:
+        raise VRAGError("where to? give --out, the directory of the run")
+    if resume:
+        if chosen or environment:
+            raise VRAGError("a resumed run keeps its configuration: --resume goes with --out only")
+        config, environment = resumed_sft(out)
+        run_sft(out, config, environment, resume=True, say=typer.echo)
+        return
+    if model is None:
+        raise VRAGError("which model? give --model, a checkpoint's directory or a name on the hub")
+    run_sft(out, SFTConfig(**chosen), environment, say=typer.echo)
 
 
 def needs_agent() -> None:

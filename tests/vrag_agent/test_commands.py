@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from vrag_agent import cli, tiny
 from vrag_agent.checkpoint import ADAPTER, load_policy, read_settings, save_checkpoint
 from vrag_agent.commands import make_env
 from vrag_agent.eval_command import run_evaluation
 from vrag_agent.evaluation.report import text_table
+from vrag_agent.settings import read_yaml
 from vrag_env.env import VRAGEnv
 from vrag_env.questions import Question, save_questions
 
@@ -104,59 +106,69 @@ def test_table_by_hand() -> None:
 
 
 def test_train_full(vrag: Vrag, checkpoint: Path, tiny_corpus_path: Path, asked: Path, tmp_path: Path) -> None:
-    out = tmp_path / "run"
+    places = ("--corpus", tiny_corpus_path, "--questions", asked, "--split", "train")
+    start = tmp_path / "start"
     printed = vrag(
-        *("train", "--model", checkpoint, "--out", out, "--corpus", tiny_corpus_path, "--questions", asked),
-        *("--split", "train", "--demonstrations", 4, "--iterations", 2, "--episodes", 4, "--minibatch", 2),
-        *("--microbatch", 2, "--max-tokens", 8, "--learning-rate", "1e-3", "--sft-learning-rate", "1e-3"),
+        *("train", "sft", "--model", checkpoint, "--out", start, *places, "--oracle-episodes", 4),
+        *("--learning-rate", "1e-3", "--max-tokens", 8),
     )
-    assert f"vrag eval --policy {out / 'checkpoint'}" in printed
+    assert f"vrag train ppo --model {start / 'model'}" in printed
+    moved = changed(weights(checkpoint), weights(start / "model"))
+    assert moved and not any("value_head" in name for name in moved)
+    out = tmp_path / "run"
+    printed = vrag(  # PPO is the default
+        *("train", "--model", start / "model", "--out", out, *places, "--iterations", 1, "--dump-every", 0),
+        *("--set", "n_episodes=4", "--set", "minibatch_size=2", "--set", "max-tokens=8", "--set", "learning_rate=1e-3"),
+        *("--set", "entropy_coef=0.1"),  # the tiny model earns nothing to learn from
+    )
+    assert f"vrag eval --policy {out / 'model'}" in printed
+    printed = vrag("train", "ppo", "--out", out, "--resume", "--iterations", 2)
+    assert "goes on after iteration 1 of 2" in printed
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [line["iteration"] for line in lines] == [1, 2]
     assert all(key in lines[0] for key in ("rollout/ep_rew_mean", "rollout/success_rate"))
-    config = json.loads((out / "config.json").read_text(encoding="utf-8"))
-    assert (config["demonstrations"], config["episodes"], config["env"]["split"]) == (4, 4, "train")
-    # the checkpoint knows how the environment looked, and nothing of where its files lie
-    settings = read_settings(out / "checkpoint")
+    config = read_yaml(out / "config.yaml")
+    assert (config["run"]["iterations"], config["environment"]["split"]) == (2, "train")
+    assert (config["ppo"]["n_episodes"], config["ppo"]["max_tokens"], config["ppo"]["learning_rate"]) == (4, 8, 1e-3)
+    # the model knows how the environment looked, and nothing of where its files lie
+    settings = read_settings(out / "model")
     assert settings["env"] == SHOWN | {"box_frame": "pixel", "pixel_multiple": 28}
-    moved = changed(weights(checkpoint), weights(out / "checkpoint"))
+    moved = changed(weights(start / "model"), weights(out / "model"))
     assert any("language_model" in name for name in moved)
     assert not any("visual" in name for name in moved)  # frozen by default
     summary = vrag(
-        *("eval", "--policy", out / "checkpoint", "--corpus", tiny_corpus_path, "--questions", asked),
+        *("eval", "--policy", out / "model", "--corpus", tiny_corpus_path, "--questions", asked),
         *("--limit", 2, "--max-tokens", 8, "--out", tmp_path / "eval"),
     )
     assert "accuracy" in summary
+    listed = vrag("runs", tmp_path, "--plot", tmp_path / "compare.png")
+    assert "finished" in listed and "2/2" in listed and (tmp_path / "compare.png").stat().st_size > 0
 
 
 def test_train_lora(vrag: Vrag, checkpoint: Path, tiny_corpus_path: Path, asked: Path, tmp_path: Path) -> None:
-    out = tmp_path / "run"
+    places = ("--corpus", tiny_corpus_path, "--questions", asked)
+    start, out = tmp_path / "start", tmp_path / "run"
     vrag(
-        *("train", "--model", checkpoint, "--out", out, "--corpus", tiny_corpus_path, "--questions", asked),
-        *("--lora", 2, "--demonstrations", 4, "--iterations", 1, "--episodes", 4, "--max-tokens", 8),
-        *("--learning-rate", "1e-3", "--sft-learning-rate", "1e-2"),
+        *("train", "sft", "--model", checkpoint, "--out", start, *places, "--lora", 2, "--oracle-episodes", 4),
+        *("--max-tokens", 8, "--learning-rate", "1e-2"),
     )
-    trained = load_policy(out / "checkpoint")
+    vrag(
+        *("train", "grpo", "--model", start / "model", "--out", out, *places, "--iterations", 1, "--track", "none"),
+        *("--set", "n_episodes=4", "--set", "minibatch_size=4", "--set", "group_size=2", "--set", "max_tokens=8"),
+    )
+    trained = load_policy(out / "model")
     assert trained.adapter is not None
-    assert not list((out / "checkpoint").glob("model*.safetensors"))
+    assert not list((out / "model").glob("model*.safetensors"))
     lora = {name: tensor for name, tensor in trained.state_dict().items() if "lora_B" in name}
     assert lora and any(tensor.abs().max() > 0 for tensor in lora.values())  # zero before training
     base = weights(checkpoint)
     kept = {name.replace(".base_layer", ""): tensor for name, tensor in trained.state_dict().items()}
     assert all(torch.equal(kept[name], base[name]) for name in base if not name.startswith("value_head"))
+    # the reference of the run is the adapter as imitation left it
+    reference = load_file(out / "reference.safetensors")
+    assert reference and all("lora_" in name for name in reference)
     vrag(
-        *("eval", "--policy", out / "checkpoint", "--corpus", tiny_corpus_path, "--questions", asked),
+        *("eval", "--policy", out / "model", "--corpus", tiny_corpus_path, "--questions", asked),
         *("--limit", 2, "--max-tokens", 8, "--out", tmp_path / "eval"),
     )
-    assert (out / "checkpoint" / ADAPTER / "adapter_config.json").is_file()
-
-
-def test_train_without_iterations_only_imitates(
-    vrag: Vrag, checkpoint: Path, tiny_corpus_path: Path, asked: Path, tmp_path: Path
-) -> None:
-    arguments = ("--model", checkpoint, "--corpus", tiny_corpus_path, "--questions", asked, "--iterations", 0)
-    vrag("train", *arguments, "--out", tmp_path / "nothing")
-    assert changed(weights(checkpoint), weights(tmp_path / "nothing" / "checkpoint")) == set()
-    vrag("train", *arguments, "--out", tmp_path / "sft", "--demonstrations", 4, "--sft-learning-rate", "1e-3")
-    moved = changed(weights(checkpoint), weights(tmp_path / "sft" / "checkpoint"))
-    assert moved and not any("value_head" in name for name in moved)
+    assert (out / "model" / ADAPTER).is_file()

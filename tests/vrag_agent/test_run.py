@@ -23,6 +23,8 @@ from vrag_agent.grpo import GRPO
 from vrag_agent.ppo import PPO
 from vrag_agent.rollout import QuestionStream
 from vrag_agent.run import Run, RunConfig, TrainingError, read_metrics
+from vrag_agent.sft import SFT
+from vrag_agent.sft_command import SFTConfig, resumed_sft, run_sft
 from vrag_agent.tracking import NoTracker
 from vrag_agent.train_command import run_training, settle
 from vrag_agent.trainer import Trainer
@@ -215,6 +217,41 @@ def test_an_iteration_without_its_checkpoint_is_done_again(
     assert equal(tmp_path / "ended" / "model", tmp_path / "whole" / "model")
     assert again.best == whole.best
     assert abs(again.history[-1]["train/ref_kl"]) > 0  # from the policy as it was, not as it was resumed
+
+
+@pytest.mark.parametrize("fail_at", [2, 3])
+def test_imitation_goes_on_bit_for_bit(
+    fail_at: int, model: Path, places: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four steps with a checkpoint after every second; it ends right after one, or in between."""
+    config = SFTConfig(
+        model=str(model),
+        oracle_episodes=5,
+        epochs=2,
+        learning_rate=1e-3,
+        batch_size=2,
+        held_out=0.2,
+        save_every=2,
+        gradient_checkpointing=False,
+    )
+    run_sft(tmp_path / "whole", config, places)
+    update = SFT._update
+
+    def ends(self: SFT, chosen: Any) -> float:
+        if self.steps == fail_at:
+            raise Ended
+        return update(self, chosen)
+
+    monkeypatch.setattr(SFT, "_update", ends)
+    with pytest.raises(Ended):
+        run_sft(tmp_path / "ended", config, places)
+    monkeypatch.undo()
+    assert [path.name for path in checkpoints(tmp_path / "ended")] == ["000002"]
+    run_sft(tmp_path / "ended", *resumed_sft(tmp_path / "ended"), resume=True)
+    assert equal(tmp_path / "ended" / "model", tmp_path / "whole" / "model")
+    losses = [json.loads((tmp_path / name / "losses.json").read_text()) for name in ("ended", "whole")]
+    assert losses[0] == losses[1] and len(losses[0]["training"]) == 4
+    assert not equal(tmp_path / "whole" / "model", model)
 
 
 def test_a_half_written_checkpoint_does_not_count(sections: Start, tmp_path: Path) -> None:
