@@ -147,9 +147,8 @@ def run_sft(
             if len(losses) < total:
                 sft.learn(learnt, config.epochs, after_step)
         except (FloatingPointError, torch.OutOfMemoryError, MemoryError) as error:
-            raise VRAGError(
-                f"step {len(losses) + 1}: {error}\nthe last checkpoint is whole; go on with --resume"
-            ) from error
+            told = f"step {len(losses) + 1}: {error}\nthe last checkpoint is whole; go on with --resume"
+            raise VRAGError(told) from error
     if held:
         measured.append((len(losses), sft.evaluate(held)))
         say(f"loss on {len(held)} held-out demonstrations: {measured[-1][1]:.4f} nats per token")
@@ -180,9 +179,7 @@ def _demonstrations(
 
     if config.demonstrations:
         if not Path(config.demonstrations).is_dir():
-            raise VRAGError(
-                f"there are no demonstrations in {config.demonstrations}: expected what vrag collect writes"
-            )
+            raise VRAGError(f"there are no demonstrations in {config.demonstrations}: run vrag collect first")
         store = DemonstrationStore(config.demonstrations)
         kept = store.read()
         with bar_of(desc="demonstrations", total=len(kept), unit="episode") as bar:

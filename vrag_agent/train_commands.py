@@ -176,16 +176,14 @@ def sft(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out after a kill.")] = False,
     demonstrations: Annotated[
         Path | None,
-        typer.Option(file_okay=False, help="Directory that 'vrag collect' has written. Default: the oracle."),
+        typer.Option(file_okay=False, help="What 'vrag collect' has written. Default: the oracle."),
     ] = None,
     oracle_episodes: Annotated[
         int | None, typer.Option(min=1, help="Episodes of the oracle, without --demonstrations. Default: 256.")
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over them. Default: 3.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate. Default: 1e-5.")] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Demonstrations per optimizer step. Default: 16.")
-    ] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Demonstrations per step. Default: 16.")] = None,
     microbatch_size: Annotated[int | None, typer.Option(min=1, help="Most per forward pass. Default: 1.")] = None,
     held_out: Annotated[
         float | None, typer.Option(min=0, max=0.9, help="Share that is only measured. Default: 0.")
