@@ -37,7 +37,7 @@ def machine(threads: int) -> dict[str, Any]:
 def command_line() -> str:
     """The command of this measurement, without what names a directory of this machine."""
     words = [Path(sys.argv[0]).name, *sys.argv[1:]]
-    places = ("--work", "--out", "--docs", "--cache")
+    places = ("--work", "--out", "--docs", "--cache", "--corpus")
     kept = [
         word for word, before in zip(words, ["", *words], strict=False) if word not in places and before not in places
     ]

@@ -21,7 +21,7 @@ else:
 
 ROOT = Path(__file__).resolve().parents[1]
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
-EXTRAS = {"agent", "colvision", "dense", "ocr", "sb3", "serve", "app", "trl", "openenv", "test", "all"}
+EXTRAS = {"agent", "cjk", "colvision", "dense", "ocr", "sb3", "serve", "app", "trl", "openenv", "test", "all"}
 
 
 @pytest.fixture(scope="module")

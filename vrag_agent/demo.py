@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image as PILImage
 from tqdm import tqdm
 
 from vrag_agent import tiny
@@ -41,6 +40,7 @@ from vrag_agent.trainer import Trainer
 from vrag_env.corpus.generate import SYMBOLS, WorldConfig, build_world
 from vrag_env.env import VRAGEnv
 from vrag_env.episode import Block, Episode, Image
+from vrag_env.pictures import Pixels
 from vrag_env.players import OraclePlayer, make_player
 from vrag_env.questions import Question, save_questions
 from vrag_env.render import render_ansi
@@ -175,14 +175,14 @@ def blind(seed: int) -> BlockFilter:
 
     def see(blocks: tuple[Block, ...]) -> tuple[Block, ...]:
         return tuple(
-            Image(_noise(rng, block.image.size), block.view) if isinstance(block, Image) else block for block in blocks
+            Image(_noise(rng, block.view.size), block.view) if isinstance(block, Image) else block for block in blocks
         )
 
     return see
 
 
-def _noise(rng: np.random.Generator, size: tuple[int, int]) -> PILImage.Image:
-    return PILImage.fromarray(rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
+def _noise(rng: np.random.Generator, size: tuple[int, int]) -> Pixels:
+    return rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
 
 
 def environments(out: Path, seed: int, scale: Scale) -> tuple[VRAGEnv, VRAGEnv]:

@@ -23,8 +23,11 @@ from vrag_env.render import printable
 from vrag_env.replay import write_replay
 
 HELP = """\
+You see only what an agent sees. Every search, cut or answer takes a turn; open the pictures in any viewer.
+
   s QUERY          search: shows the best page that you have not seen yet
-  c X1 Y1 X2 Y2    cut this region out of the picture seen last, enlarged{frame}
+  c X1 Y1 X2 Y2    cut this region out of the picture seen last and enlarge it: left, upper, right and
+                   lower edge, {frame}
   a ANSWER         answer, which ends the episode ("a Not answerable" if the pages do not hold it)
   ?                this help
   q                stop"""
@@ -141,7 +144,7 @@ def read_command(line: str) -> Search | Crop | Answer:
     elif name in ("s", "a"):
         raise ValueError(f"{name} needs a text: {name} " + ("QUERY" if name == "s" else "ANSWER"))
     else:
-        raise ValueError(f"unknown command {printable(name)[:20]!r}: type ? for help")
+        raise ValueError(f"unknown command {printable(name)[:20]!r}: a line starts with s, c or a; type ? for help")
     try:
         format_turn("", action)
     except ValueError as error:
@@ -167,8 +170,8 @@ class _Table:
 
     def play(self, blocks: tuple[Block, ...]) -> None:
         """Show what is new, take a turn, and so on to the end of the episode or of the commands."""
-        frame = "" if self._episode.config.box_frame == "pixel" else ", from 0 to 1000 on both axes"
-        self.say(HELP.format(frame=frame))
+        frame = "in its pixels" if self._episode.config.box_frame == "pixel" else "from 0 to 1000 on both axes"
+        self.say(HELP.format(frame=frame) + "\n")
         self._show(blocks)
         for line in self._lines():
             command = line.strip()

@@ -15,19 +15,17 @@ from gymnasium.error import ResetNeeded
 
 from vrag_env.corpus import Corpus
 from vrag_env.episode import Episode, EpisodeConfig, EpisodeState, Image, StepResult, Text
-from vrag_env.errors import QuestionError, WorldError
-from vrag_env.questions import Question, load_questions
+from vrag_env.questions import Question
 from vrag_env.render import render_ansi, render_rgb
 from vrag_env.retrieval import Retriever, make_retriever
 from vrag_env.retrieval.noisy import Noise, make_noise
 from vrag_env.rewards import Judge, Reward, make_reward
+from vrag_env.sources import MAX_QUESTION_CHARS, open_sources, select_questions
 from vrag_env.spaces import ImageSpace, TurnText, UnicodeText
 from vrag_env.views import PixelBudget, View
 
 MAX_TURN_CHARS = 1_000_000
 """Longest turn in the action space; longer ones are stepped like any other text."""
-MAX_QUESTION_CHARS = 100_000
-"""Longest question; a longer one is a mistake in the data."""
 MAX_TEXT_CHARS = 1_000_000
 """Longest text of an observation."""
 
@@ -130,7 +128,7 @@ class VRAGEnv(gymnasium.Env[Observation, str]):
     | Key | What |
     |---|---|
     | `question_id` | id of the question |
-    | `blocks` | what the agent sees next: `Text` and `Image` of :mod:`vrag_env.episode`, in order |
+    | `blocks` | what the agent sees next, in order: `Text` and `Image` (`image` for PIL, `pixels`, `view`) |
     | `turn`, `turns_left` | turns taken and left |
     | `pixels_spent`, `pixels_left` | pixels shown, and left of `episode_pixels` (`None` without a limit) |
     | `pages_shown` | ids of the distinct pages in the order shown |
@@ -228,8 +226,8 @@ class VRAGEnv(gymnasium.Env[Observation, str]):
             box_frame=box_frame,
             noise=make_noise(noise),
         )
-        self.corpus, everything = _open(corpus, questions, corpus_version, world)
-        self.questions = _select(everything, self.corpus, split)
+        self.corpus, everything = open_sources(corpus, questions, corpus_version, world)
+        self.questions = select_questions(everything, self.corpus, split)
         self.retriever = make_retriever(retriever, self.corpus)
         self.reward = make_reward(reward, judge)
 
@@ -330,10 +328,33 @@ class VRAGEnv(gymnasium.Env[Observation, str]):
         """Version of the corpus that this environment keeps to; as ``corpus_version=`` it plays the same again."""
         return self.corpus.version
 
+    def shared(self) -> dict[str, Any]:
+        """Arguments by which further environments share corpus, questions, retriever and reward with this one.
+
+        ``VRAGEnv(**{**arguments, **env.shared()})``, where ``arguments`` are those that this one was made with.
+        """
+        return {
+            "corpus": self.corpus,
+            "corpus_version": None,  # the corpus is pinned already
+            "world": None,  # it is the corpus
+            "questions": self.questions,
+            "retriever": self.retriever,
+            "reward": self.reward,
+            "judge": None,  # the reward has it
+        }
+
     @property
     def state_key(self) -> str:
         """Short key of the state, see :attr:`vrag_env.episode.Episode.state_key`."""
         return self.episode.state_key
+
+    @property
+    def seen(self) -> np.ndarray:
+        """The image seen last, ``uint8 (height, width, 3)``, ``(0, 0, 3)`` if none was; must not be written to."""
+        view = self.episode.view
+        if self._seen[0] != view:  # a new episode, or one restored from a saved state
+            self._seen = (view, self._draw(view))
+        return self._seen[1]
 
     def begin(self, question: Question) -> tuple[Observation, dict[str, Any]]:
         """Begin an episode on a question; what :meth:`reset` does when it has chosen one."""
@@ -359,13 +380,11 @@ class VRAGEnv(gymnasium.Env[Observation, str]):
         episode = self.episode
         images = [block for block in result.blocks if isinstance(block, Image)]
         if images:
-            self._seen = (images[-1].view, np.array(images[-1].image))
-        elif self._seen[0] != episode.view:  # a new episode, or one restored from a saved state
-            self._seen = (episode.view, self._draw(episode.view))
+            self._seen = (images[-1].view, images[-1].pixels)
         observation: Observation = {
             "question": episode.question.text,
             "text": "\n".join(block.text for block in result.blocks if isinstance(block, Text)),
-            "image": self._seen[1].copy() if own_image else self._seen[1],
+            "image": self.seen.copy() if own_image else self.seen,
             "turns_left": result.info["turns_left"],
             "pixels_left": np.array([self._pixel_budget - episode.pixels_spent], np.int64),
         }
@@ -428,85 +447,4 @@ class VRAGEnv(gymnasium.Env[Observation, str]):
         return self.questions[self._by_id[question_id]]
 
     def _draw(self, view: View | None) -> np.ndarray:
-        return np.zeros((0, 0, 3), np.uint8) if view is None else np.array(self.episode.image(view))
-
-
-def _open(
-    corpus: str | Path | Corpus | None,
-    questions: str | Path | Sequence[Question] | None,
-    version: int | None,
-    world: Mapping[str, Any] | None,
-) -> tuple[Corpus, Sequence[Question]]:
-    """Open the corpus, pinned, and read the questions; a generated world stands in for both or for the corpus."""
-    if world is not None and corpus is not None:
-        raise WorldError("corpus= and world= are two different sources of pages: leave one of them out")
-    if corpus is None:
-        from vrag_env.corpus.generate import WorldDials, builtin_world, cached_world
-
-        directory = builtin_world() if world is None else cached_world(WorldDials.read(world))
-        corpus = directory / "corpus"
-        questions = directory / "questions.json" if questions is None else questions
-    elif questions is None:
-        raise QuestionError(
-            "a corpus needs questions: pass questions= with the path of a questions file "
-            'or a list of Question objects, such as [Question("q1", "How many …?", "42")]'
-        )
-    if isinstance(corpus, Corpus):
-        opened = corpus.pinned() if version is None else Corpus.open(corpus.path, version)
-    else:
-        opened = Corpus.open(corpus, version).pinned()
-    if isinstance(questions, str | Path):
-        return opened, load_questions(questions)
-    wrong = next((item for item in questions if not isinstance(item, Question)), None)
-    if wrong is not None:
-        raise QuestionError(f"questions must be a path or Question objects, got {type(wrong).__name__}")
-    return opened, questions
-
-
-def _select(questions: Sequence[Question], corpus: Corpus, split: str | None) -> tuple[Question, ...]:
-    """Take the questions of a split and check that every one can be played on the corpus."""
-    chosen = tuple(item for item in questions if split is None or item.split == split)
-    if not questions:
-        raise QuestionError("there is no question: questions= is empty")
-    if not chosen:
-        splits = sorted({item.split for item in questions})
-        raise QuestionError(f"no question has split={split!r}; the splits are {splits}")
-    seen: set[str] = set()
-    for item in chosen:
-        if item.question_id in seen:
-            raise QuestionError(f"two questions have the id {item.question_id!r}: ids must be unique")
-        seen.add(item.question_id)
-        if len(item.text) > MAX_QUESTION_CHARS:
-            raise QuestionError(
-                f"question {item.question_id!r} has {len(item.text)} characters; "
-                f"at most {MAX_QUESTION_CHARS} are allowed"
-            )
-    known = set(corpus.page_ids())
-    missing = {
-        item.question_id: pages for item in chosen if (pages := [page for page in _pages_of(item) if page not in known])
-    }
-    if missing:
-        first = "; ".join(f"{name!r} needs {pages[:3]}" for name, pages in list(missing.items())[:3])
-        raise QuestionError(
-            f"{len(missing)} of {len(chosen)} questions have gold pages that are not in the corpus "
-            f"{corpus.path}: {first}. The id of a document is its path relative to what was indexed: index "
-            "the directory from which the names in the questions start, or leave these questions out"
-        )
-    _check_scopes(chosen, corpus)
-    return chosen
-
-
-def _check_scopes(questions: Sequence[Question], corpus: Corpus) -> None:
-    """Check that the documents in which questions search are there."""
-    known = set(corpus.doc_ids())
-    for item in questions:
-        missing = [name for name in item.scope or () if name not in known]
-        if missing:
-            raise QuestionError(
-                f"question {item.question_id!r} searches in {missing[:3]}, which are not in the corpus "
-                f"{corpus.path}: index these documents, or take 'scope' out of the question"
-            )
-
-
-def _pages_of(question: Question) -> list[str]:
-    return [*question.gold_pages, *(evidence.page_id for evidence in question.evidence)]
+        return np.zeros((0, 0, 3), np.uint8) if view is None else self.episode.pixels(view)

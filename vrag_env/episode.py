@@ -18,42 +18,18 @@ from typing import Any
 from PIL import Image as PILImage
 
 from vrag_env.actions import Action, Answer, Crop, Invalid, ParsedTurn, Search, describe, parse
+from vrag_env.blocks import Block, Image, Text
 from vrag_env.corpus import Box, Corpus
-from vrag_env.pictures import draw, draw_all
+from vrag_env.pictures import Pixels, draw, draw_all, pixels
 from vrag_env.questions import Question
 from vrag_env.retrieval import Hit, Retriever
 from vrag_env.retrieval.noisy import Noise
 from vrag_env.rewards import Reward, Scored
 from vrag_env.views import FULL_PAGE, BadBox, PixelBudget, View, crop_view
 
+__all__ = ["Block", "Episode", "EpisodeConfig", "EpisodeState", "Image", "StepResult", "Text", "Turn", "step_many"]
+
 BOX_FRAMES = ("pixel", "1000")
-
-
-@dataclass(frozen=True)
-class Text:
-    """A piece of text for the policy.
-
-    Attributes:
-        text: What it reads; untrusted where it quotes a question.
-    """
-
-    text: str
-
-
-@dataclass(frozen=True)
-class Image:
-    """An image for the policy.
-
-    Attributes:
-        image: RGB, exactly ``view.size``.
-        view: What it shows.
-    """
-
-    image: PILImage.Image
-    view: View
-
-
-Block = Text | Image
 
 
 @dataclass(frozen=True)
@@ -258,8 +234,12 @@ class Episode:
         return hashlib.sha256(json.dumps(record).encode()).hexdigest()[:16]
 
     def image(self, view: View) -> PILImage.Image:
-        """Draw a view; see :func:`vrag_env.pictures.draw`. May be called from several threads."""
+        """Draw a view; see :func:`vrag_env.pictures.draw`."""
         return draw(self.corpus, view)
+
+    def pixels(self, view: View) -> Pixels:
+        """Draw a view for :class:`Image`; may be called from several threads."""
+        return pixels(self.corpus, view)
 
     # ------------------------------------------------------------------ the course of an episode
 
@@ -475,7 +455,7 @@ def step_many(episodes: Sequence[Episode], actions: Sequence[str]) -> list[StepR
 def _draw(episodes: Sequence[Episode], shown: Sequence[tuple[View | Text, ...]]) -> list[tuple[Block, ...]]:
     """Draw all views of a step together."""
     jobs = [
-        partial(episode.image, block)
+        partial(episode.pixels, block)
         for episode, blocks in zip(episodes, shown, strict=True)
         for block in blocks
         if isinstance(block, View)

@@ -10,6 +10,8 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
+import numpy.typing as npt
 from PIL import Image as PILImage
 
 from vrag_env.corpus import Corpus
@@ -18,10 +20,11 @@ from vrag_env.views import FULL_PAGE, View, cut
 MAX_THREADS = 8
 """Most threads that draw; no more than there are cores. PIL decodes and resizes without holding Python's lock."""
 
+Pixels = npt.NDArray[np.uint8]
 _POOLS: dict[int, ThreadPoolExecutor] = {}  # by process: the threads of a pool do not survive a fork
 
 
-def draw(corpus: Corpus, view: View) -> PILImage.Image:
+def pixels(corpus: Corpus, view: View) -> Pixels:
     """Draw a view: cut from the stored page at full resolution, resized to the view's size.
 
     Whole pages are kept with the corpus as they are shown, since the same ones come back in many episodes; crops
@@ -32,19 +35,24 @@ def draw(corpus: Corpus, view: View) -> PILImage.Image:
         view: What to show.
 
     Returns:
-        RGB of exactly ``view.size``; the caller's own, to draw on at will.
+        RGB, ``uint8 (height, width, 3)`` of exactly ``view.size``; read only, since others may hold it too.
     """
     if view.box != FULL_PAGE:
-        return cut(corpus.image(view.page_id), view.box, view.size)
+        return _cut(corpus, view)
     key = (view.page_id, view.size)
     kept = corpus.shown.get(key)
     if kept is None:
-        kept = cut(corpus.image(view.page_id), view.box, view.size)
-        corpus.shown.put(key, kept)
-    return kept.copy()
+        kept = _cut(corpus, view)
+        corpus.shown.put(key, kept, kept.nbytes)
+    return kept
 
 
-def draw_all(jobs: Sequence[Callable[[], PILImage.Image]]) -> list[PILImage.Image]:
+def draw(corpus: Corpus, view: View) -> PILImage.Image:
+    """Return the same as a picture of the caller's own."""
+    return PILImage.fromarray(pixels(corpus, view))
+
+
+def draw_all(jobs: Sequence[Callable[[], Pixels]]) -> list[Pixels]:
     """Draw several pictures at once.
 
     Args:
@@ -56,6 +64,10 @@ def draw_all(jobs: Sequence[Callable[[], PILImage.Image]]) -> list[PILImage.Imag
     if len(jobs) < 2:
         return [job() for job in jobs]
     return list(_pool().map(lambda job: job(), jobs))
+
+
+def _cut(corpus: Corpus, view: View) -> Pixels:
+    return np.asarray(cut(corpus.image(view.page_id), view.box, view.size))  # of PIL's bytes: not writeable
 
 
 def _pool() -> ThreadPoolExecutor:

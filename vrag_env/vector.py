@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space, concatenate, create_empty_array
 
-from vrag_env.env import Observation, VRAGEnv
+from vrag_env.env import EnvState, Observation, VRAGEnv
 from vrag_env.episode import step_many
+
+
+@dataclass(frozen=True)
+class VectorState:
+    """What :meth:`VRAGVectorEnv.clone_state` keeps.
+
+    Attributes:
+        envs: The state of each environment.
+        ended: Which of them have ended and were not reset.
+        observations: The last observation of each, without the image, which is drawn again.
+    """
+
+    envs: tuple[EnvState, ...]
+    ended: tuple[bool, ...]
+    observations: tuple[Observation, ...]
 
 
 class VRAGVectorEnv(VectorEnv[Observation, Sequence[str], np.ndarray]):
@@ -51,16 +67,7 @@ class VRAGVectorEnv(VectorEnv[Observation, Sequence[str], np.ndarray]):
         self.num_envs = num_envs
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         first = VRAGEnv(**kwargs)
-        shared = {
-            "corpus": first.corpus,
-            "corpus_version": None,  # the corpus is pinned already
-            "world": None,  # it is the corpus
-            "questions": first.questions,
-            "retriever": first.retriever,
-            "reward": first.reward,
-            "judge": None,  # the reward has it
-        }
-        self.envs = [first, *(VRAGEnv(**{**kwargs, **shared}) for _ in range(num_envs - 1))]
+        self.envs = [first, *(VRAGEnv(**{**kwargs, **first.shared()}) for _ in range(num_envs - 1))]
         self.metadata = {**first.metadata, "autoreset_mode": self.autoreset_mode}
         self.render_mode = first.render_mode
         self.single_action_space = first.action_space
@@ -159,6 +166,36 @@ class VRAGVectorEnv(VectorEnv[Observation, Sequence[str], np.ndarray]):
             infos = self._add_info(infos, info, index)
         self._ended = terminations | truncations
         return self._batch(), rewards, terminations, truncations, infos
+
+    def clone_state(self) -> VectorState:
+        """Keep the whole state of all environments, to branch their episodes or to come back to a step.
+
+        Raises:
+            gymnasium.error.ResetNeeded: If an environment was never reset.
+        """
+        envs = tuple(env.clone_state() for env in self.envs)
+        kept = [
+            {name: value for name, value in observation.items() if name != "image"}
+            for observation in self._env_obs
+            if observation is not None
+        ]
+        return VectorState(envs, tuple(self._ended.tolist()), tuple(kept))
+
+    def restore_state(self, state: VectorState) -> None:
+        """Go back to a kept state; the same actions then give the same results again.
+
+        Args:
+            state: From :meth:`clone_state` of this environment, or of one with the same arguments.
+
+        Raises:
+            ValueError: If it is of another number of environments, or of other questions.
+        """
+        self._check_length("state.envs", state.envs)
+        for index, (env, kept) in enumerate(zip(self.envs, state.envs, strict=True)):
+            env.restore_state(kept)
+            # What a step with a mask hands out again for an environment that it does not touch.
+            self._env_obs[index] = {**state.observations[index], "image": env.seen}
+        self._ended = np.array(state.ended, np.bool_)
 
     def render(self) -> tuple[Any, ...]:
         """Draw every environment, see :meth:`vrag_env.env.VRAGEnv.render`."""

@@ -3,6 +3,7 @@
 import base64
 import io
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -203,7 +204,16 @@ def test_at_a_terminal_with_pictures_and_ctrl_c(command: list[str]) -> None:
     pty = pytest.importorskip("pty")
     main, side = pty.openpty()
     environ = {**os.environ, "TERM": "xterm-kitty", "TMUX": ""}
-    process = subprocess.Popen(command, stdin=side, stdout=side, stderr=side, env=environ, start_new_session=True)
+    process = subprocess.Popen(
+        command,
+        stdin=side,
+        stdout=side,
+        stderr=side,
+        env=environ,
+        start_new_session=True,
+        # A test run in the background ignores Ctrl-C, and its children would too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     os.close(side)
     shown = b""
 
@@ -212,7 +222,10 @@ def test_at_a_terminal_with_pictures_and_ctrl_c(command: list[str]) -> None:
         limit = time.monotonic() + 200
         while text not in shown:
             assert time.monotonic() < limit, shown
-            shown += os.read(main, 65536)
+            if select.select([main], [], [], 30)[0]:
+                shown += os.read(main, 65536)
+            elif text == b"Stopped.":  # the signal came between Python's look for it and the read
+                process.send_signal(signal.SIGINT)
 
     try:
         wait_for(b"turns left] > ")

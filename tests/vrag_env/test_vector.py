@@ -163,6 +163,39 @@ def test_observations_are_the_callers_own(arguments: dict[str, Any]) -> None:
     assert second["turns_left"].tolist() == [4, 5]
 
 
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+def test_every_step_can_be_branched(arguments: dict[str, Any], mode: AutoresetMode) -> None:
+    """Episodes of different lengths, so that some are reset while others run."""
+    script = [
+        [SEARCH.format("ambrosia"), SEARCH.format("report"), SEARCH.format("gondola")],
+        ["<think>a</think><bbox>[73, 133, 655, 186]</bbox>", ANSWER.format("310"), "nonsense"],
+        [ANSWER.format("42.5"), SEARCH.format("dolphin"), SEARCH.format("report")],
+        [SEARCH.format("cinnamon"), SEARCH.format("report"), ANSWER.format("x")],
+    ]
+    envs, other = (VRAGVectorEnv(3, autoreset_mode=mode, **arguments) for _ in range(2))
+
+    def step(vector: VRAGVectorEnv, actions: list[str]) -> Any:
+        stepped = vector.step(actions)
+        ended = stepped[2] | stepped[3]
+        if mode == AutoresetMode.DISABLED and ended.any():
+            return stepped, vector.reset(options={"reset_mask": ended})  # the others are handed out again
+        return stepped
+
+    envs.reset(seed=5)
+    states, steps = [], []
+    for actions in script:
+        states.append(envs.clone_state())
+        steps.append(step(envs, actions))
+    for turn, state in enumerate(states):
+        other.restore_state(state)
+        again = [step(other, actions) for actions in script[turn:]]
+        assert data_equivalence(again, steps[turn:], exact=True)
+        other.reset(seed=99)
+        other.step(script[0])
+    with pytest.raises(ValueError, match="num_envs=2 members, got 3"):
+        VRAGVectorEnv(2, **arguments).restore_state(states[0])
+
+
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [

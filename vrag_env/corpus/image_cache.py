@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Hashable
+from typing import Generic, TypeVar
 
-from PIL import Image
+Picture = TypeVar("Picture")
 
 
-class ImageCache:
-    """Keeps the pictures used last.
+class ImageCache(Generic[Picture]):
+    """Keeps the pictures used last, of whatever type.
 
     They are shared by all callers: a picture that is handed out must not be drawn on.
 
@@ -20,27 +21,28 @@ class ImageCache:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._images: OrderedDict[Hashable, Image.Image] = OrderedDict()
+        self._images: OrderedDict[Hashable, tuple[Picture, int]] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
 
-    def get(self, key: Hashable) -> Image.Image | None:
+    def get(self, key: Hashable) -> Picture | None:
         """Return a picture, or ``None`` if it is not here."""
         with self._lock:
-            image = self._images.get(key)
-            if image is not None:
-                self._images.move_to_end(key)
-            return image
+            found = self._images.get(key)
+            if found is None:
+                return None
+            self._images.move_to_end(key)
+            return found[0]
 
-    def put(self, key: Hashable, image: Image.Image) -> None:
-        """Keep a picture; where the key is known already, the picture that is here stays."""
+    def put(self, key: Hashable, image: Picture, size: int) -> None:
+        """Keep a picture of so many bytes; where the key is known already, the picture that is here stays."""
         with self._lock:
             if key in self._images:
                 return
-            self._images[key] = image
-            self._bytes += _bytes_of(image)
+            self._images[key] = (image, size)
+            self._bytes += size
             while self._bytes > self._limit and len(self._images) > 1:
-                self._bytes -= _bytes_of(self._images.popitem(last=False)[1])
+                self._bytes -= self._images.popitem(last=False)[1][1]
 
     def clear(self) -> None:
         """Forget everything."""
@@ -50,7 +52,3 @@ class ImageCache:
 
     def __len__(self) -> int:
         return len(self._images)
-
-
-def _bytes_of(image: Image.Image) -> int:
-    return image.width * image.height * (4 if image.mode == "RGB" else len(image.getbands()))  # PIL pads RGB to 4

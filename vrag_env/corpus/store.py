@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from PIL import Image
 
@@ -61,8 +63,8 @@ class Corpus:
         self._table = self._open_table(PAGES, version)
         self._index: PageIndex | None = None
         self._pinned: tuple[int, Corpus] | None = None  # with the version that it was made from
-        self._images = ImageCache(_IMAGE_CACHE_BYTES)
-        self.shown = ImageCache(_SHOWN_CACHE_BYTES)
+        self._images: ImageCache[Image.Image] = ImageCache(_IMAGE_CACHE_BYTES)
+        self.shown: ImageCache[npt.NDArray[np.uint8]] = ImageCache(_SHOWN_CACHE_BYTES)
         """Pages as they are shown, for :mod:`vrag_env.pictures`; emptied when the pages change."""
         self._lock = threading.Lock()
 
@@ -315,10 +317,11 @@ class Corpus:
     def _decode(self, page_id: str, encoded: bytes) -> Image.Image:
         try:
             with Image.open(io.BytesIO(encoded)) as stored:
-                image = stored.convert("RGB")
+                image = stored if stored.mode == "RGB" else stored.convert("RGB")
+                image.load()
         except (OSError, Image.DecompressionBombError) as error:
             raise CorpusError(f"the picture of page {page_id!r} in {self._path} is damaged: {error}") from error
-        self._images.put(page_id, image)
+        self._images.put(page_id, image, image.width * image.height * 4)  # PIL pads RGB to 4 bytes
         return image
 
     def add(self, pages: Iterable[tuple[Page, bytes, str]]) -> None:

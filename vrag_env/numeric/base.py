@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 from gymnasium.error import ResetNeeded
-from PIL import Image as PILImage
 
 from vrag_env.actions import Answer, Crop, Search, format_turn
 from vrag_env.env import EnvState, VRAGEnv
@@ -21,6 +20,7 @@ from vrag_env.numeric.candidates import CandidateProvider
 from vrag_env.numeric.embedder import HASHING, Embedder
 from vrag_env.numeric.features import CANVAS, Sizes, ViewFeatures, shared_featurizer
 from vrag_env.numeric.oracle import OracleCeiling, oracle_ceiling
+from vrag_env.pictures import Pixels
 from vrag_env.questions import Question
 from vrag_env.render import render_ansi, render_rgb
 from vrag_env.views import View, crop_view
@@ -33,7 +33,7 @@ _PROGRESS = 6
 
 Observation = dict[str, npt.NDArray[Any]]
 ActionT = TypeVar("ActionT")
-_BLANK = PILImage.new("RGB", (1, 1))
+_BLANK: Pixels = np.zeros((1, 1, 3), np.uint8)
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class DiscreteState:
 class NumericEpisode(Episode):
     """An episode whose pictures are not drawn, since nobody looks at its blocks, and in which one can look again."""
 
-    def image(self, view: View) -> PILImage.Image:
+    def pixels(self, view: View) -> Pixels:
         """Return a blank: the numeric face draws its own small canvas."""
         return _BLANK
 

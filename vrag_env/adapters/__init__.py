@@ -1,0 +1,1 @@
+"""Faces for other frameworks: thin renames of what an episode gives, each importing its framework inside."""
