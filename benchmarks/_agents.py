@@ -125,6 +125,7 @@ def evaluate_agents(
     from vrag_agent.demo import MAX_TOKENS
 
     runs: dict[str, dict[int, Finished]] = {}
+    training: dict[str, list[float]] = {}
     summaries: dict[str, dict[int, Any]] = {}
     chosen = size or Size()
     chosen = Size(**{**vars(chosen), "iterations": iterations})
@@ -133,6 +134,7 @@ def evaluate_agents(
         for name in (SFT, *names):
             arm = None if name == SFT else arms[name]
             checkpoint = world.imitated() if arm is None else world.trained(arm)
+            training.setdefault(name, []).append(world.seconds(name))
             policy = load_policy(checkpoint)
             player = Native(
                 LocalModel(policy, name, max_tokens=MAX_TOKENS),
@@ -154,4 +156,6 @@ def evaluate_agents(
         f"{iterations} iterations of PPO with {chosen.episodes} episodes; greedy, on questions about documents that "
         "were in neither; every seed has documents, weights and sampling of its own; the interval is over questions"
     )
+    times = "; ".join(f"{name} {', '.join(f'{spent:.0f}' for spent in all_of)}" for name, all_of in training.items())
+    how = f"{how}. Seconds of training by seed, on two busy cores: {times}"
     return Evaluated(runs, summaries, how)

@@ -59,20 +59,12 @@ class Reader(ScriptedPolicy):
     """Searches once and answers from so many pages without a model."""
 
     def __init__(self, pages: int) -> None:
-        super().__init__("retrieve_then_answer")
-        self.name, self._pages = f"reader of {pages}", pages
+        super().__init__("retrieve_then_answer", label=f"reader of {pages}")
+        self._pages = pages
 
     def rules(self, config: EpisodeConfig) -> EpisodeConfig:
         """Show so many pages at once."""
         return replace(config, max_turns=1, pages_per_search=self._pages)
-
-    def play(self, *arguments: Any) -> Any:
-        """Play as the scripted player does."""
-        shown, self.name = self.name, "retrieve_then_answer"
-        try:
-            return super().play(*arguments)
-        finally:
-            self.name = shown
 
 
 def main(

@@ -26,6 +26,7 @@ ORDER = (
     "fig6_latency",
     "reward_terms",
     "robustness",
+    "players",
     "swap_algorithms",
     "eval_speed",
 )

@@ -157,15 +157,16 @@ class ScriptedPolicy:
 
     Args:
         name: ``oracle``, ``random`` or ``retrieve_then_answer``.
+        label: What tables call it; by default its name.
     """
 
     model = None
     sees_images = False
     crops = True
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, label: str = "") -> None:
         make_player(name)  # an unknown name is reported now
-        self.name = name
+        self.player, self.name = name, label or name
 
     def rules(self, config: EpisodeConfig) -> EpisodeConfig:
         """Play by the environment's rules."""
@@ -173,7 +174,7 @@ class ScriptedPolicy:
 
     def play(self, episode: Episode, start: StepResult, seed: int) -> Script:
         """Let the player act until the end."""
-        player = make_player(self.name, seed)
+        player = make_player(self.player, seed)
         while True:
             yield Turn(player.act(episode))
 

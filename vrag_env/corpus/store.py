@@ -11,6 +11,7 @@ import io
 import json
 import os
 import threading
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +37,7 @@ SCHEMA_VERSION = 2
 MARKER = "vrag_corpus.json"
 PAGES = "pages"
 
+_PAGES_KEPT = 256  # a page of text has some hundred words
 _IMAGE_CACHE_BYTES = 512 * 2**20
 _SHOWN_CACHE_BYTES = 128 * 2**20
 
@@ -60,6 +62,8 @@ class Corpus:
         self._path = path
         self._database: lancedb.DBConnection = lancedb.connect(path)
         self._read_only = read_only
+        self._fixed_version: int | None = None
+        self._read: OrderedDict[str, Page] = OrderedDict()
         self._table = self._open_table(PAGES, version)
         self._index: PageIndex | None = None
         self._pinned: tuple[int, Corpus] | None = None  # with the version that it was made from
@@ -154,7 +158,11 @@ class Corpus:
 
         ``Corpus.open(corpus.path, corpus.version)`` shows the same pages, until old versions are cleaned up.
         """
-        return int(self._table.version)
+        if not self._read_only:
+            return int(self._table.version)
+        if self._fixed_version is None:  # asking the table costs a millisecond, and every search asks
+            self._fixed_version = int(self._table.version)
+        return self._fixed_version
 
     @property
     def read_only(self) -> bool:
@@ -248,12 +256,23 @@ class Corpus:
         return self._entry(page_id).size
 
     def page(self, page_id: str) -> Page:
-        """Read one page with its words.
+        """Read one page with its words; where pages can not change, those read last are kept in memory.
 
         Raises:
             CorpusError: If there is no such page.
         """
-        return self.pages([page_id])[0]
+        if not self._read_only:
+            return self.pages([page_id])[0]
+        with self._lock:
+            if page_id in self._read:
+                self._read.move_to_end(page_id)
+                return self._read[page_id]
+        page = self.pages([page_id])[0]
+        with self._lock:
+            self._read[page_id] = page
+            while len(self._read) > _PAGES_KEPT:
+                self._read.popitem(last=False)
+        return page
 
     def pages(self, page_ids: Sequence[str]) -> list[Page]:
         """Read several pages with their words, in the order asked for.

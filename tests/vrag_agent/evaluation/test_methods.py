@@ -137,3 +137,13 @@ def test_prompts_have_versions_and_are_in_the_package() -> None:
             assert "$" not in filled and len(filled) > 200
     with pytest.raises(FileNotFoundError):
         read_prompt("none")
+
+
+def test_the_example_of_the_documentation_plays(env: VRAGEnv, tmp_path: Path) -> None:
+    text = (Path(__file__).resolve().parents[3] / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    example = text.split("```python\n")[1].split("```")[0]
+    names: dict[str, Any] = {}
+    exec(example, names)
+    model = Told(one_after_the_other("<answer>42.5</answer>"))
+    [record] = played(names["TwoLooks"](model), env, tmp_path)
+    assert kinds(record) == ["search", "search", "answer"] and text_of(model.calls[0][0]).count("[(") == 2
