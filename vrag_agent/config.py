@@ -58,6 +58,9 @@ class TrainerConfig:
             trainer does not compute what it computed a moment ago, and stops the run. null takes 1e-3, or 5e-2
             for a model in half precision, where other micro-batches alone make that much.
         sampler_gap: Largest mean |difference| of log-probs, in nats, between the sampler and the trainer.
+        importance_cap: Truncated importance sampling for a sampler that is not the trainer, such as a vLLM server:
+            each token's loss is weighed by the ratio of the trainer's probability before the update to the
+            sampler's, at most this much; 0 switches it off. 2 is usual with servers.
         parity: What happens beyond sampler_gap: "stop", "warn" or "off".
         alarms: The same for signs of collapse and reward hacking; see vrag_agent.alarms.
         seed: Of sampling and of the order of mini-batches.
@@ -89,6 +92,7 @@ class TrainerConfig:
     drop_truncated: bool = False
     ratio_tolerance: float | None = None
     sampler_gap: float = 0.05
+    importance_cap: float = 0.0
     parity: Literal["stop", "warn", "off"] = "stop"
     alarms: Literal["stop", "warn", "off"] = "warn"
     seed: int = 0
@@ -102,7 +106,15 @@ class TrainerConfig:
             raise ConfigError(
                 f"minibatch_size must be between 1 and n_episodes={self.n_episodes}, got {self.minibatch_size}"
             )
-        floats = ("learning_rate", "weight_decay", "warmup_steps", "kl_coef", "entropy_coef", "positive_coef")
+        floats = (
+            "learning_rate",
+            "weight_decay",
+            "warmup_steps",
+            "kl_coef",
+            "entropy_coef",
+            "positive_coef",
+            "importance_cap",
+        )
         for name in floats:
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")

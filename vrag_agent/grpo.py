@@ -104,9 +104,11 @@ class GRPO(Trainer):
     def one_pass(self, count: int) -> bool:
         """Whether the update's forward pass over ``count`` trajectories is the scoring of them, too.
 
-        So it is where it makes one step only and measures no KL: the log-probs before the step are its own.
+        So it is where it makes one step only, measures no KL, and weighs nothing by what the sampler said: the
+        log-probs before the step are its own.
         """
-        return self.config.n_epochs == 1 and self.minibatch_size >= count and self.reference is None
+        once = self.config.n_epochs == 1 and self.minibatch_size >= count
+        return once and self.reference is None and not self.config.importance_cap
 
     @torch.no_grad()
     def score(self, trajectories: Sequence[Trajectory]) -> Scored:
@@ -129,6 +131,7 @@ class GRPO(Trainer):
             advantages = reinforce(returns, self.parallel.sum)
         else:
             advantages = {"grpo": grpo, "dr_grpo": dr_grpo, "rloo": rloo}[self.config.advantage](returns)
+        spread = [a.expand(length) for a, length in zip(advantages.flatten(), lengths, strict=True)]
         earned = torch.tensor([sum(t.rewards) for t in trajectories]).view(-1, size)
         flat = (earned == earned[:, :1]).all(dim=1)
         metrics = {} if evaluated is None else self.score_metrics(trajectories, evaluated)
@@ -136,7 +139,7 @@ class GRPO(Trainer):
         return Scored(
             [] if evaluated is None else evaluated.logprobs,
             [] if evaluated is None else evaluated.ref_logprobs,
-            [a.expand(length) for a, length in zip(advantages.flatten(), lengths, strict=True)],
+            spread if evaluated is None else self.corrected(trajectories, evaluated, spread),
             flat.repeat_interleave(size).tolist(),
             metrics,
         )

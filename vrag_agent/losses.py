@@ -164,3 +164,21 @@ def trajectory_weight(how: str, length: int, tokens: float, trajectories: float,
     if how == "constant":
         return 1 / (constant_length * max(trajectories, 1))
     raise ValueError(f"aggregation must be one of {', '.join(AGGREGATIONS)}, got {how!r}")
+
+
+def importance_weights(trainer: torch.Tensor, sampler: torch.Tensor, cap: float) -> torch.Tensor:
+    """Truncated importance sampling: what a token counts for that another implementation has sampled.
+
+    The ratio corrects the expectation for the gap between the sampler's and the trainer's probabilities; truncation
+    bounds its variance (Ionides 2008; for rollouts, https://fengyao.notion.site/off-policy-rl).
+
+    Args:
+        trainer: ``(N,)`` log-probs of the trainer before the update.
+        sampler: ``(N,)`` log-probs of the sampler.
+        cap: Largest weight.
+
+    Returns:
+        ``(N,)`` weights from 0 to ``cap``, without gradient.
+    """
+    # Bounded before exp: a difference of 100 nats must not become infinity times zero.
+    return (trainer - sampler).detach().clamp(-20.0, 20.0).exp().clamp(max=cap)

@@ -46,3 +46,10 @@ class SingleProcess:
 
     def sum_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
         """Do nothing."""
+
+
+def scalar(value: torch.Tensor) -> float:
+    """Read a number that may be spread over processes, as a norm of sharded gradients is."""
+    from torch.distributed.tensor import DTensor
+
+    return float(value.full_tensor() if isinstance(value, DTensor) else value)

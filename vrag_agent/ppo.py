@@ -116,6 +116,7 @@ class PPO(Trainer):
             flat = torch.cat(advantages)
             flat = whiten(flat, torch.ones_like(flat), total=self.parallel.sum)
             advantages = list(flat.split([len(row) for row in advantages]))
+        advantages = self.corrected(trajectories, evaluated, advantages)
         return Scored(
             evaluated.logprobs,
             evaluated.ref_logprobs,

@@ -22,7 +22,7 @@ import torch
 from torch import nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from vrag_agent.parallel import Parallel, SingleProcess
+from vrag_agent.parallel import Parallel, SingleProcess, scalar
 from vrag_agent.policy import VLMPolicy
 from vrag_agent.trajectory import Trajectory, collate
 
@@ -215,13 +215,6 @@ class SFT:
         self.steps = int(state["steps"])
         self._before_run = state["shuffling"]
         self.shuffling.set_state(state["shuffling"])
-
-
-def scalar(value: torch.Tensor) -> float:
-    """Read a number that may be spread over processes, as a norm of sharded gradients is."""
-    from torch.distributed.tensor import DTensor
-
-    return float(value.full_tensor() if isinstance(value, DTensor) else value)
 
 
 def _action_tokens(chosen: Sequence[Trajectory]) -> int:

@@ -21,9 +21,9 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from vrag_agent.alarms import Alarms
 from vrag_agent.config import ConfigError, TrainerConfig
-from vrag_agent.losses import cispo, kl, ppo_clip, trajectory_weight
+from vrag_agent.losses import cispo, importance_weights, kl, ppo_clip, trajectory_weight
 from vrag_agent.metrics import rollout_metrics
-from vrag_agent.parallel import Parallel, SingleProcess
+from vrag_agent.parallel import Parallel, SingleProcess, scalar
 from vrag_agent.parity import ParityError
 from vrag_agent.policy import PolicyOutput, VLMPolicy
 from vrag_agent.reference import Reference
@@ -250,6 +250,27 @@ class Trainer(ABC):
         pairs = zip(evaluated.logprobs, evaluated.ref_logprobs, strict=True)
         return [self._settings.kl_coef * kl(row, reference, "k1") for row, reference in pairs]
 
+    def corrected(
+        self, trajectories: Sequence[Trajectory], evaluated: Evaluated, advantages: list[torch.Tensor]
+    ) -> list[torch.Tensor]:
+        """Weigh advantages for the gap between sampler and trainer, if the settings ask for it.
+
+        All surrogates are proportional to the advantage, so that this weighs the loss of each token.
+
+        Raises:
+            ConfigError: If the trajectories have no log-probs of a sampler.
+        """
+        cap = self._settings.importance_cap
+        if not cap:
+            return advantages
+        weighed = []
+        for trajectory, row, advantage in zip(trajectories, evaluated.logprobs, advantages, strict=True):
+            stored = [p for action in trajectory.actions for p in action.logprobs]
+            if len(stored) != len(row):
+                raise ConfigError("importance_cap needs the log-probs of the sampler, but these episodes have none")
+            weighed.append(advantage * importance_weights(row, row.new_tensor(stored), cap))
+        return weighed
+
     def score_metrics(self, trajectories: Sequence[Trajectory], evaluated: Evaluated) -> dict[str, float]:
         """The KL to the reference, and the gap between sampler and trainer, which can stop the run."""
         flat = torch.cat(evaluated.logprobs)
@@ -301,7 +322,8 @@ class Trainer(ABC):
                     sum(float(lengths[i]) for i in chosen if kept(i)),
                     sum(1.0 for i in chosen if kept(i)),
                     sum(float(lengths[i]) for i in chosen if kept(i) and right[i]),
-                ]
+                ],
+                dtype=torch.float64,  # also where this process keeps nothing, and the sums are whole numbers
             )
         ).tolist()
         weight = {
@@ -393,7 +415,7 @@ class Trainer(ABC):
             FloatingPointError: If the norm is not finite; nothing has been updated then.
         """
         self.parallel.sum_gradients(parameters)
-        norm = float(nn.utils.clip_grad_norm_(parameters, self._settings.max_grad_norm))
+        norm = scalar(nn.utils.clip_grad_norm_(parameters, self._settings.max_grad_norm))
         if not math.isfinite(norm):
             raise FloatingPointError(
                 f"{name} is {norm} in a step of {tokens:.0f} action tokens: this step updated nothing; "
