@@ -100,6 +100,12 @@ def start(sharded: bool = False) -> Parallel:
     wanted = int(os.environ.get("WORLD_SIZE", "1"))
     if wanted == 1:
         return SingleProcess()
+    missing = [name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    if missing:
+        raise DistributedError(
+            f"the environment says that there are {wanted} processes (WORLD_SIZE), but not {', '.join(missing)}: start "
+            "them with torchrun"
+        )
     try:
         from accelerate import PartialState
     except ImportError as error:

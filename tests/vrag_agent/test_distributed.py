@@ -86,15 +86,9 @@ def test_one_process_needs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_processes_that_do_not_find_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A world size without the rest of what torchrun sets: accelerate would go on alone."""
-    import accelerate
-
+    """A world size without the rest of what torchrun sets: accelerate would go on alone, or take a port by guess."""
     for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("WORLD_SIZE", "2")
-    accelerate.PartialState._reset_state()
-    try:
-        with pytest.raises(DistributedError, match="2 processes"):
-            start()
-    finally:
-        accelerate.PartialState._reset_state()
+    with pytest.raises(DistributedError, match=r"2 processes.*MASTER_PORT.*torchrun"):
+        start()
