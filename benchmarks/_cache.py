@@ -5,16 +5,27 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from itertools import repeat
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 from _ours import Ours
 from _peers import LanceMultivector, PagesInMemory
-from synthetic_pages import SyntheticPages
+from synthetic_pages import Float16, SyntheticPages
 
 import vrag_env
 
 _ENGINE = ("embeddings", "pooling", "packing", "recall", "candidates", "maxsim")  # what decides a table's content
+
+
+_PART = 100  # pages made by a process at once
+
+
+def _pages(seed: int, low: int, count: int) -> list[Float16]:
+    source = SyntheticPages(seed)
+    return [source.page(number) for number in range(low, min(low + _PART, count))]
 
 
 class Cache:
@@ -39,7 +50,8 @@ class Cache:
 
     def fill(self, sizes: Sequence[int], indexed_pages: int) -> None:
         """Make what is not there yet, so that no measurement has to wait for it."""
-        self.pages(max(sizes))
+        if sizes:
+            self.pages(max(sizes))
         for count in sizes:
             self.ours(count)
             self.lance(count, indexed=False)
@@ -57,7 +69,7 @@ class Cache:
         path = self._directory / f"ours{count}"
         if not path.exists():
             new = self._new(path)
-            Ours.write(new, self.source, self.pages(count).batches())
+            Ours.write(new, self.source, count)
             new.rename(path)
         return path
 
@@ -80,7 +92,9 @@ class Cache:
     def _load(self, count: int) -> PagesInMemory:
         vectors_file, counts_file = (self._directory / f"pages{count}{kind}.npy" for kind in ("", "_counts"))
         if not counts_file.exists():  # written last
-            pages = [page for batch in self.source.batches(count) for page in batch]
+            with ProcessPoolExecutor(mp_context=get_context("spawn")) as processes:
+                parts = processes.map(_pages, repeat(self.source.seed), range(0, count, _PART), repeat(count))
+                pages = [page for part in parts for page in part]
             np.save(vectors_file, np.concatenate(pages))
             np.save(counts_file, np.array([len(page) for page in pages]))
         stored = np.load(vectors_file, mmap_mode="r")

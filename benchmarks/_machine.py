@@ -18,7 +18,18 @@ THREAD_SETTINGS = (
 )
 """Environment variables by which the libraries of all engines take their number of threads, read at their import."""
 
-_PACKAGES = ("vrag-gym", "numpy", "torch", "colpali-engine", "lancedb", "pyarrow", "maxsim-cpu", "bm25s", "pypdfium2")
+_PACKAGES = (
+    "vrag-gym",
+    "numpy",
+    "torch",
+    "colpali-engine",
+    "lancedb",
+    "pyarrow",
+    "maxsim-cpu",
+    "bm25s",
+    "pypdfium2",
+    "sentence-transformers",
+)
 
 
 def machine(threads: int) -> dict[str, Any]:
@@ -37,7 +48,7 @@ def machine(threads: int) -> dict[str, Any]:
 def command_line() -> str:
     """The command of this measurement, without what names a directory of this machine."""
     words = [Path(sys.argv[0]).name, *sys.argv[1:]]
-    places = ("--work", "--out", "--docs", "--cache", "--corpus")
+    places = ("--work", "--out", "--docs", "--cache", "--corpus", "--questions")
     kept = [
         word for word, before in zip(words, ["", *words], strict=False) if word not in places and before not in places
     ]

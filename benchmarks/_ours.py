@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from itertools import chain, repeat
+from multiprocessing import get_context
 from pathlib import Path
 
+import pyarrow as pa
 from _peers import Float32
-from synthetic_pages import Float16, SyntheticPages
+from synthetic_pages import SyntheticPages
 
-from vrag_env.retrieval.embeddings import EmbeddingTable, PageVectors, table_name, write_embeddings, write_stats
+from vrag_env.retrieval.embeddings import EmbeddingTable, PageVectors, record_batch, table_name, write_stats
 from vrag_env.retrieval.recall import measure_recall
 from vrag_env.retrieval.searcher import Searcher
 
 OURS = "vrag (automatic)"
 _ENCODER = ("synthetic", "0")
+
+
+_PART = 100  # pages made by a process at once
+
+
+def _rows(seed: int, low: int, count: int) -> pa.RecordBatch:
+    """Rows of the table for some pages, as a build makes them of what the encoder gives."""
+    pages = SyntheticPages(seed)
+    numbers = range(low, min(low + _PART, count))
+    vectors = [PageVectors(pages.page_id(number), pages.document(number), "", pages.page(number)) for number in numbers]
+    return record_batch(_ENCODER[0], vectors)
 
 
 class Ours:
@@ -30,21 +45,16 @@ class Ours:
         self._searcher = Searcher(table)
 
     @staticmethod
-    def write(directory: Path, pages: SyntheticPages, stored: Iterable[Sequence[Float16]]) -> None:
-        """Write the first pages, given in batches, to a new table, streamed, and measure its recall."""
+    def write(directory: Path, pages: SyntheticPages, count: int) -> None:
+        """Write the first pages to a new table, made by all cores, and measure its recall."""
         import lancedb
 
-        def batches() -> Iterator[list[PageVectors]]:
-            number = 0
-            for batch in stored:
-                yield [
-                    PageVectors(pages.page_id(number + place), pages.document(number + place), "", vectors)
-                    for place, vectors in enumerate(batch)
-                ]
-                number += len(batch)
-
-        database = lancedb.connect(directory)
-        name = write_embeddings(database, *_ENCODER, batches())
+        database, name = lancedb.connect(directory), table_name(*_ENCODER)
+        with ProcessPoolExecutor(mp_context=get_context("spawn")) as processes:
+            batches = processes.map(_rows, repeat(pages.seed), range(0, count, _PART), repeat(count))
+            first = next(batches)
+            reader = pa.RecordBatchReader.from_batches(first.schema, chain([first], batches))
+            database.create_table(name, reader)
         measured = measure_recall(EmbeddingTable.open(database, name))  # as every build does
         write_stats(database.open_table(name), {"candidates": measured.candidates, "recall": measured.recall})
 

@@ -19,6 +19,7 @@ bm25s comes with the extra ``test``: pip install "vrag-gym[test]".
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Collection, Sequence
@@ -27,6 +28,8 @@ from statistics import median
 from typing import Annotated, Any
 
 import typer
+from _machine import command_line, machine
+from _quality_report import METRICS, quality_tables
 
 from vrag_agent.evaluate import direct_retrieval
 from vrag_env.corpus import Corpus
@@ -35,7 +38,6 @@ from vrag_env.questions import Question, load_questions
 from vrag_env.retrieval import Hit, HybridRetriever, Retriever, make_retriever, mrr_at_k
 from vrag_env.retrieval.factory import embedded_with
 
-METRICS = ("recall@1", "recall@5", "recall@10", "mrr@10", "ndcg@10")
 REPEATS = 5  # timed passes over all questions; the median is reported
 
 
@@ -99,6 +101,7 @@ def main(
     retriever: Annotated[
         list[str] | None, typer.Option(help="Another retriever, such as 'hybrid:lexical+minilm*0.5'; may be repeated.")
     ] = None,
+    out: Annotated[Path | None, typer.Option(help="Also write the numbers to this JSON file.")] = None,
 ) -> None:
     """Compare retrievers on one set of questions and print Markdown tables."""
     store = Corpus.open(corpus)
@@ -116,21 +119,29 @@ def main(
         retrievers[f"hybrid:{short}"] = HybridRetriever([lexical, retrievers[short]])
     retrievers |= {spec: make_retriever(spec, store) for spec in retriever or ()}
 
-    spent = {name: milliseconds(searched, asked) for name, searched in retrievers.items()}
-    print(f"{len(asked)} questions, {len(store)} pages\n")
-    print(f"| retriever | {' | '.join(METRICS)} | ms per query |")
-    print("|---|" + "---:|" * (len(METRICS) + 1))
+    started = time.perf_counter()
+    bar = reciprocal_ranks(lexical, asked)
+    rows: list[dict[str, Any]] = []
     for name, searched in retrievers.items():
         found = direct_retrieval(searched, asked)
-        print(f"| {name} | " + " | ".join(f"{found[key]:.3f}" for key in METRICS) + f" | {spent[name]:.2f} |")
-
-    bar = reciprocal_ranks(lexical, asked)
-    print("\nQuestions whose first gold page comes earlier or later than with lexical, among the first ten:\n")
-    print("| retriever | earlier | same | later |\n|---|---:|---:|---:|")
-    for name in [name for name in retrievers if name != "lexical"]:
-        ranks = reciprocal_ranks(retrievers[name], asked)
+        ranks = reciprocal_ranks(searched, asked)
         signs = [(rank > other) - (rank < other) for rank, other in zip(ranks, bar, strict=True)]
-        print(f"| {name} | {signs.count(1)} | {signs.count(0)} | {signs.count(-1)} |")
+        row = {"name": name} | {key: found[key] for key in METRICS}
+        row |= {"earlier": signs.count(1), "same": signs.count(0), "later": signs.count(-1)}
+        rows.append(row | {"ms_per_query": milliseconds(searched, asked)})
+    result = {
+        "questions": len(asked),
+        "pages": len(store),
+        "fingerprint": store.fingerprint,
+        "command": command_line(),
+        "minutes": (time.perf_counter() - started) / 60,
+        "machine": machine(1),
+        "retrievers": rows,
+    }
+    print(quality_tables(result))
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -230,7 +230,7 @@ def main(
     result: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if again and file.exists() else {"rows": {}}
     result |= {"seed": seed, "repeats": repeats, "machine": machine(threads)}
     pages = Cache(cache, SyntheticPages(seed))
-    pages.fill(page_counts, INDEXED_PAGES)
+    pages.fill([count for count in page_counts if f"search-{count}" in wanted], INDEXED_PAGES)
     directory = Path(tempfile.mkdtemp(prefix="vrag-speed-", dir=work))
     out.mkdir(parents=True, exist_ok=True)
     try:
