@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
 from vrag_env.corpus.store import SCHEMA_VERSION, Corpus
+
+STATS_KEY = b"vrag_stats"
+"""Key, in the metadata of a column of a table beside the pages, of what its maker has measured, as JSON."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,9 @@ def _side_table(corpus: Corpus, name: str) -> SideTable:
                 if present is not None and row.get("content_hash", present) == present:
                     covered.add(row["page_id"])
     notes = {_text(key): _text(value) for key, value in (table.schema.metadata or {}).items()}
+    for field in table.schema:  # a column's metadata can be written without writing the table again
+        measured = (field.metadata or {}).get(STATS_KEY, b"{}")
+        notes |= {key: str(value) for key, value in json.loads(measured).items()}
     return SideTable(
         name, int(table.version), table.count_rows(), len(covered), _bytes_below(corpus, f"{name}.lance"), notes
     )

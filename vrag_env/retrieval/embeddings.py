@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from vrag_env.corpus.info import STATS_KEY
 from vrag_env.errors import RetrieverError
 from vrag_env.retrieval.maxsim import Float16, Rows
 from vrag_env.retrieval.packing import pack, unpack_all
@@ -33,7 +34,6 @@ POOLED_VECTORS = 32
 """Pooled vectors of a page by default; a page with fewer vectors than that is its own pooling."""
 
 _DIM_KEY = b"vrag_dim"
-_STATS_KEY = "vrag_stats"
 _LIGHT = ["page_id", "doc_id", "content_hash", "n", "norm", "scale"]
 _READ_ROWS = 128  # rows read at once: about 23 MB of 700 vectors of 128 dimensions
 
@@ -245,7 +245,7 @@ class EmbeddingTable:
     def stats(self) -> dict[str, Any]:
         """What was measured when the table was built; empty if nothing was."""
         metadata = self._table.schema.field("pooled").metadata or {}
-        return dict(json.loads(metadata.get(_STATS_KEY.encode(), b"{}")))
+        return dict(json.loads(metadata.get(STATS_KEY, b"{}")))
 
     def rows_of(self, documents: Collection[str]) -> Rows:
         """Rows of the pages of some documents, ascending."""
@@ -340,5 +340,5 @@ def is_current(table: lancedb.table.Table) -> bool:
 
 def write_stats(table: lancedb.table.Table, stats: dict[str, Any]) -> None:
     """Keep what was measured with the table, in the metadata of a column."""
-    update = {"path": "pooled", "metadata": {_STATS_KEY: json.dumps(stats, sort_keys=True)}}
+    update = {"path": "pooled", "metadata": {STATS_KEY.decode(): json.dumps(stats, sort_keys=True)}}
     table.update_field_metadata(update)

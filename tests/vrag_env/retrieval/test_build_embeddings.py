@@ -17,6 +17,7 @@ from retrieval_pages import make_corpus
 from vector_pages import SeededEncoder
 
 from vrag_env.corpus import Corpus
+from vrag_env.corpus.info import corpus_info
 from vrag_env.corpus.lock import CorpusBusyError, write_lock
 from vrag_env.errors import RetrieverError
 from vrag_env.retrieval import LateInteractionRetriever, build_embeddings
@@ -64,6 +65,8 @@ def test_recall_is_measured_and_stored(tmp_path: Path) -> None:
     stats = retriever.searcher.table.stats
     assert stats == {"recall_at_10": 1.0, "candidates": 40, "queries": 32, "pages": 60, "pages_searched": 60}
     assert retriever.recall == 1.0 and retriever.searcher.candidates == 40
+    (shown,) = corpus_info(corpus).tables
+    assert shown.notes["recall_at_10"] == "1.0" and shown.notes["vrag_encoder"] == "tests/seeded"
 
 
 def test_too_little_recall_warns_and_says_what_to_raise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from PIL import Image
 from retrieval_pages import make_corpus
 
 from vrag_env.retrieval.encoder import ALIASES, Encoder, LateInteractionEncoder, family_of, pixel_batches
+from vrag_env.retrieval.maxsim import Queries, exact_scores
 
 torch = pytest.importorskip("torch")
 models = pytest.importorskip("colpali_engine.models")
@@ -21,7 +22,7 @@ models = pytest.importorskip("colpali_engine.models")
 import tiny_encoders  # noqa: E402 (needs both)
 
 QUERIES = ["dogs", "which chart shows the revenue of the region by year", "cats"]
-ALL = ["colqwen2", "colqwen2_5", "colmodernvbert", "biqwen2_5", "bimodernvbert"]
+ALL = ["colqwen2", "colqwen2_5", "colmodernvbert", "colidefics3", "colpali", "biqwen2_5", "bimodernvbert"]
 
 
 @pytest.fixture(scope="module", params=ALL)
@@ -106,6 +107,20 @@ def test_equals_the_model_itself(parts: tuple[Any, Any]) -> None:
         expected = model(**processor.process_images([image]))[0]
     (page,) = LateInteractionEncoder(model, processor, name="x").encode_images([image])
     np.testing.assert_allclose(page.astype(np.float32), np.atleast_2d(expected.numpy()), atol=1e-3)
+
+
+def test_scores_are_those_of_score_multi_vector(parts: tuple[Any, Any]) -> None:
+    encoder = LateInteractionEncoder(*parts, name="x")
+    pages, queries = encoder.encode_images(pictures()), encoder.encode_queries(QUERIES)
+    tensors = [[torch.from_numpy(vectors.astype(np.float32)) for vectors in group] for group in (queries, pages)]
+    expected = [[float((query @ page.T).amax(dim=1).sum()) for page in tensors[1]] for query in tensors[0]]
+    scores = exact_scores(Queries(queries), pages, np.ones((len(queries), len(pages)), dtype=bool))
+    np.testing.assert_allclose(scores, expected, atol=1e-4)
+    theirs = parts[1].score_multi_vector(*tensors, device="cpu").numpy()
+    if all((query @ page.T).amax(dim=1).min() >= 0 for query in tensors[0] for page in tensors[1]):
+        np.testing.assert_allclose(scores, theirs, atol=1e-4)
+    else:  # it pads pages with zeros, which lift a negative maximum
+        assert (theirs >= scores - 1e-4).all()
 
 
 def test_pages_of_a_corpus_are_its_pictures_in_order(tmp_path: Path, parts: tuple[Any, Any]) -> None:

@@ -157,3 +157,91 @@ def _tiny_modernvbert(kind: str, seed: int) -> tuple[Any, Any]:
     )
     torch.manual_seed(seed)
     return getattr(colpali_engine.models, f"{kind}ModernVBert")(config).eval(), processor
+
+
+def tiny_colidefics3(seed: int = 0) -> tuple[Any, Any]:
+    """A ColIdefics3, the class of ColSmol, of some 100 thousand parameters, and its processor."""
+    import colpali_engine.models
+    from transformers import Idefics3Config, Idefics3ImageProcessor
+
+    specials = ["<pad>", "<unk>", "<|im_start|>", "<global-img>", "<end_of_utterance>", "<fake_token_around_image>"]
+    specials += ["<image>", *(f"<row_{row}_col_{column}>" for row in range(1, 7) for column in range(1, 7))]
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=_train_bpe(specials), pad_token="<pad>", unk_token="<unk>")
+    image_processor = Idefics3ImageProcessor(
+        size={"longest_edge": 64}, max_image_size={"longest_edge": 32}, do_image_splitting=True
+    )
+    processor = colpali_engine.models.ColIdefics3Processor(image_processor, tokenizer, image_seq_len=4)
+    config = Idefics3Config(
+        text_config={
+            "model_type": "llama",
+            "vocab_size": len(tokenizer),
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "initializer_range": 0.3,
+            "pad_token_id": tokenizer.pad_token_id,
+        },
+        vision_config={
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "image_size": 32,
+            "patch_size": 8,
+            "initializer_range": 0.3,
+        },
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        pad_token_id=tokenizer.pad_token_id,
+        scale_factor=2,
+    )
+    torch.manual_seed(seed)
+    return colpali_engine.models.ColIdefics3(config).eval(), processor
+
+
+def tiny_colpali(seed: int = 0) -> tuple[Any, Any]:
+    """A ColPali of some 100 thousand parameters and its processor."""
+    import colpali_engine.models
+    from transformers import PaliGemmaConfig, SiglipImageProcessor
+
+    specials = ["<pad>", "<unk>", "<bos>", "<eos>", "<image>"]
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=_train_bpe(specials),
+        pad_token="<pad>",
+        unk_token="<unk>",
+        bos_token="<bos>",
+        eos_token="<eos>",
+        additional_special_tokens=["<image>"],
+    )
+    image_processor = SiglipImageProcessor(size={"height": 32, "width": 32})
+    image_processor.image_seq_length = 16  # 32 pixels in patches of 8
+    processor = colpali_engine.models.ColPaliProcessor(image_processor, tokenizer)
+    config = PaliGemmaConfig(
+        text_config={
+            "model_type": "gemma",
+            "vocab_size": len(tokenizer),
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "head_dim": 16,
+            "initializer_range": 0.3,
+            "pad_token_id": tokenizer.pad_token_id,
+        },
+        vision_config={
+            "model_type": "siglip_vision_model",
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "image_size": 32,
+            "patch_size": 8,
+            "projection_dim": 32,
+        },
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        projection_dim=32,
+    )
+    torch.manual_seed(seed)
+    return colpali_engine.models.ColPali(config).eval(), processor
