@@ -171,7 +171,8 @@ class _Build:
         if table is not None and hashes:
             opened = EmbeddingTable(table)
             index, written = self._index(opened)
-            if missing or changed or written or not opened.stats:
+            unmeasured = not opened.stats or (index is not None and "disk_recall_at_10" not in opened.stats)
+            if missing or changed or written or unmeasured:
                 self._measure(table, index)
         return len(missing)
 

@@ -17,7 +17,7 @@ from vrag_env.retrieval import LateInteractionRetriever, build_embeddings
 from vrag_env.retrieval import disk_stage as module
 from vrag_env.retrieval.candidate_index import CandidateIndex
 from vrag_env.retrieval.disk_stage import PooledOnDisk, candidates_directory, open_candidates, write_candidates
-from vrag_env.retrieval.embeddings import EmbeddingTable, table_name
+from vrag_env.retrieval.embeddings import EmbeddingTable, table_name, write_stats
 from vrag_env.retrieval.recall import measure_disk_recall
 from vrag_env.retrieval.searcher import Searcher
 
@@ -146,6 +146,9 @@ def test_an_index_whose_build_was_killed_is_written_again(tmp_path: Path) -> Non
         LateInteractionRetriever(corpus, encoder, search="two_stage", first_stage="disk")
     assert build_embeddings(corpus, encoder, progress=False) == 0
     assert LateInteractionRetriever(corpus, encoder, memory_bytes=1).searcher.on_disk
+    write_stats(corpus.database.open_table(TABLE), {"recall_at_10": 1.0, "candidates": 40})  # killed before measuring
+    build_embeddings(corpus, encoder, progress=False)
+    assert LateInteractionRetriever(corpus, encoder, memory_bytes=1).recall == 1.0
     shutil.rmtree(directory)
     build_embeddings(corpus, encoder, first_stage="disk", progress=False)
     assert LateInteractionRetriever(corpus, encoder, memory_bytes=1).searcher.on_disk
