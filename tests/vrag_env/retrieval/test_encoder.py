@@ -93,7 +93,10 @@ def test_pages_do_not_depend_on_the_batch(parts: tuple[Any, Any]) -> None:
     assert np.abs(ends[0] - ends[1]).max() > 0.01  # the model sees
 
 
-def test_queries_do_not_depend_on_the_batch(parts: tuple[Any, Any]) -> None:
+def test_queries_do_not_depend_on_the_batch(parts: tuple[Any, Any], request: pytest.FixtureRequest) -> None:
+    if type(parts[0]).__name__ == "ColPali":
+        reason = "a ColPali query changes with the padding that longer queries beside it bring"
+        request.applymarker(pytest.mark.xfail(reason=reason, raises=AssertionError, strict=True))
     encoder = LateInteractionEncoder(*parts, name="x")
     for query, vectors in zip(QUERIES, encoder.encode_queries(QUERIES), strict=True):
         assert vectors.dtype == np.float32
