@@ -4,7 +4,7 @@ What it does: between the lines ``<!-- begin NAME -->`` and ``<!-- end NAME -->`
 ``docs/scale.md`` stands what this command makes of a JSON file in ``benchmarks/results``. Run it after a
 measurement; with ``--check`` it only says whether they are up to date, as a test does.
 
-    python benchmarks/tables.py
+    python benchmarks/retrieval_tables.py
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("colpali_engine")
 
-from tables import DOCUMENTS, RESULTS, ROOT, filled
+from retrieval_tables import DOCUMENTS, RESULTS, ROOT, filled
 
 SCALE = RESULTS / "scale.json"
 
@@ -19,7 +19,7 @@ SCALE = RESULTS / "scale.json"
 def test_the_tables_are_those_of_the_committed_results(document: Path) -> None:
     text = document.read_text(encoding="utf-8")
     assert "<!-- begin " in text
-    assert filled(text) == text, f"{document.relative_to(ROOT)}: run python benchmarks/tables.py"
+    assert filled(text) == text, f"{document.relative_to(ROOT)}: run python benchmarks/retrieval_tables.py"
 
 
 def test_another_number_is_another_table(tmp_path: Path) -> None:
