@@ -6,8 +6,9 @@ import pytest
 
 from vrag_agent import tiny
 from vrag_agent.checkpoint import load_policy, save_checkpoint
-from vrag_agent.commands import make_env, run_evaluation
+from vrag_agent.commands import make_env
 from vrag_agent.config import GRPOConfig
+from vrag_agent.eval_command import run_evaluation
 from vrag_agent.families import FAMILIES, SmolVLM
 from vrag_agent.grpo import GRPO
 from vrag_agent.rollout import QuestionStream
