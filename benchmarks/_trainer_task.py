@@ -51,7 +51,7 @@ class Shape:
         max_pixels: Of a shown image; 784 pixels are one visual token.
     """
 
-    questions: int = 4
+    questions: int = 2
     copies: int = 8
     microbatch: int = 8
     turns: int = 4

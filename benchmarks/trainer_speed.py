@@ -43,7 +43,7 @@ UPDATES = (
 
 
 def measure_rollout(directory: Path, repeats: int) -> dict[str, Any]:
-    """Action tokens per second of rollouts, each means switched off in turn: 32 episodes in 8 rows."""
+    """Action tokens per second of rollouts, each means switched off in turn: 16 episodes in 8 rows."""
     import torch
     from _trainer_ours import Forced, Recomputing, counts, play
     from _trainer_task import Task, one_thread
