@@ -149,36 +149,36 @@ def tables(results: dict[str, Any]) -> list[str]:
 
 def readme_block(results: dict[str, Any]) -> str:
     """What stands between the marks in the README."""
-    return f"{MARK}\n\n{step_table(results['step'])}\n\n{END}"
+    note = "Processor seconds compare the two; trajectories per second hang on what else the machine was doing."
+    return f"{MARK}\n\n{step_table(results['step'])}\n\n{note}\n\n{END}"
+
+
+SECTIONS = {
+    "step": (
+        "One training step against TRL",
+        "The same model, questions and tokens; each trainer in a process of its own, step by step in turn.",
+    ),
+    "rollout": ("Rollouts", "16 episodes of 4 turns in 8 rows, with one means after the other switched off."),
+    "update": ("Updates", "Forward and backward passes over 16 episodes, 8 at a time."),
+    "cost": ("Cost against turns and images", "8 episodes at a time, rollout and update."),
+    "phases": ("Where the time goes", "One training step of 16 episodes."),
+}
 
 
 def document(results: dict[str, Any]) -> str:
-    """The whole of docs/trainer_speed.md."""
-    packages = results["step"]["machine"]
-    return (
-        "\n\n".join(
-            [
-                "# Speed of the trainer",
-                f"{MARK}\n\nMade by `python benchmarks/trainer_speed.py`, which says what is measured and what is not. "
-                f"{packages['processor']}, one thread; medians of {results['step']['repeats']} interleaved steps. "
-                "Processor seconds do not change with what else a machine does; seconds do.",
-                "## One training step against TRL",
-                "The same model, questions and tokens; each trainer in a process of its own, step by step in turn.",
-                step_table(results["step"]),
-                "## Rollouts",
-                "16 episodes of 4 turns in 8 rows, with one means after the other switched off.",
-                rollout_table(results["rollout"]),
-                "## Updates",
-                "Forward and backward passes over 16 episodes, 8 at a time.",
-                update_table(results["update"]),
-                "## Cost against turns and images",
-                cost_table(results["cost"]),
-                "## Where the time goes",
-                phases_table(results["phases"]),
-            ]
-        )
-        + "\n"
-    )
+    """The whole of docs/trainer_speed.md, with the parts that were measured."""
+    measured = results["step"]["machine"]
+    parts = [
+        "# Speed of the trainer",
+        f"{MARK}\n\nMade by `python benchmarks/trainer_speed.py`, which says what is measured and what is not. "
+        f"{measured['processor']}, one thread; medians of {results['step']['repeats']} interleaved steps, of "
+        "3 to 5 repeats elsewhere. Processor seconds change little with what else a machine does; seconds and "
+        "what is counted per second do: on a machine that is not quiet, compare the processor seconds.",
+    ]
+    for part, (title, text) in SECTIONS.items():
+        body = MAKERS[part](results[part]) if part in results else f"Not measured: `--again {part}`."
+        parts += [f"## {title}", text, body]
+    return "\n\n".join(parts) + "\n"
 
 
 def write(results: dict[str, Any], root: Path) -> None:

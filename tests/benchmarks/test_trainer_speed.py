@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,9 +12,11 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from _trainer_ours import Forced, Recomputing, counts, play, scripts
-from _trainer_report import _least_squares
+from _trainer_report import _least_squares, document, readme_block, tables
 from _trainer_task import Shape, Task
+from trainer_speed import RESULTS
 
+ROOT = Path(__file__).parents[2]
 TINY = Shape(questions=2, copies=2, microbatch=2, turns=3, words=(2, 6))
 
 
@@ -70,3 +74,11 @@ def test_a_straight_line_by_hand() -> None:
     assert _least_squares([1.0, 2.0, 3.0], [5.0, 7.0, 9.0]) == pytest.approx((3.0, 2.0, 1.0))
     intercept, slope, explained = _least_squares([0.0, 1.0, 2.0], [0.0, 3.0, 0.0])
     assert (intercept, slope, explained) == pytest.approx((1.0, 0.0, 0.0))
+
+
+def test_the_documentation_shows_the_results() -> None:
+    """``python benchmarks/trainer_speed.py --write`` was run after the last measurement."""
+    results = json.loads(RESULTS.read_text(encoding="utf-8"))
+    assert readme_block(results) in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert document(results) == (ROOT / "docs" / "trainer_speed.md").read_text(encoding="utf-8")
+    assert 1 <= len(tables(results)) <= 5
