@@ -73,9 +73,12 @@ class Replicated:
             for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
                 gradient.copy_(part.view_as(gradient))
 
-    def barrier(self) -> None:
-        """Wait for all processes."""
-        self.sum(torch.zeros(1))
+    def gather(self, values: torch.Tensor) -> torch.Tensor:
+        """Stack the values of all processes, ``(size, ...)``."""
+        own = values.detach().to(self.device).contiguous()
+        parts = [torch.empty_like(own) for _ in range(self.size)]
+        dist.all_gather(parts, own)
+        return torch.stack(parts).to(values.device)
 
 
 class Sharded(Replicated):

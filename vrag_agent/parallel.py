@@ -32,6 +32,10 @@ class Parallel(Protocol):
         """Sum the gradients over all processes, in place, where that has not happened in the backward pass."""
         ...
 
+    def gather(self, values: torch.Tensor) -> torch.Tensor:
+        """Stack the values of all processes, ``(size, ...)``, in the order of their ranks; on all of them."""
+        ...
+
 
 class SingleProcess:
     """One process: sums are what they are."""
@@ -46,6 +50,10 @@ class SingleProcess:
 
     def sum_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
         """Do nothing."""
+
+    def gather(self, values: torch.Tensor) -> torch.Tensor:
+        """Return the values with a leading axis."""
+        return values[None]
 
 
 def scalar(value: torch.Tensor) -> float:

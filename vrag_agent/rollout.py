@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from vrag_agent.parallel import Parallel, SingleProcess
 from vrag_agent.policy import VLMPolicy
 from vrag_agent.sampler import HFSampler
 from vrag_agent.trajectory import Segment, Trajectory
@@ -167,19 +168,22 @@ class QuestionStream:
     Args:
         env: ``gym.make("VRAG-v0", ...).unwrapped``.
         seed: Of the order.
+        parallel: The processes of the run; each takes its part of one order.
     """
 
-    def __init__(self, env: VRAGEnv, seed: int = 0) -> None:
+    def __init__(self, env: VRAGEnv, seed: int = 0, parallel: Parallel | None = None) -> None:
         self.env = env
+        self.parallel = parallel or SingleProcess()
         self.generator = torch.Generator().manual_seed(seed)
         self._waiting: list[int] = []
 
     def __call__(self, count: int) -> list[Episode]:
         """Return the next episodes."""
-        while len(self._waiting) < count:
+        total, first = count * self.parallel.size, count * self.parallel.rank
+        while len(self._waiting) < total:
             self._waiting += torch.randperm(len(self.env.questions), generator=self.generator).tolist()
-        chosen, self._waiting = self._waiting[:count], self._waiting[count:]
-        return episodes_of(self.env, [self.env.questions[i] for i in chosen])
+        chosen, self._waiting = self._waiting[:total], self._waiting[total:]
+        return episodes_of(self.env, [self.env.questions[i] for i in chosen[first : first + count]])
 
     def state(self) -> dict[str, Any]:
         """What a resumed run needs to ask the same questions next."""

@@ -64,6 +64,9 @@ class RunConfig:
         dump_every: Iterations between dumps of sampled episodes; 0 for none.
         dump_episodes: Episodes in a dump.
         track: "tensorboard", "trackio", "wandb" or "none".
+        rollout_urls: Addresses of vLLM servers that play the episodes, with commas between; empty plays them here.
+        rollout_adapters: Directory of the adapters for the servers, which see it under the same path; empty is
+            adapters/ of the run.
     """
 
     algorithm: str = "ppo"
@@ -76,6 +79,8 @@ class RunConfig:
     dump_every: int = 10
     dump_episodes: int = 4
     track: str = "tensorboard"
+    rollout_urls: str = ""
+    rollout_adapters: str = ""
 
 
 class Run:
@@ -111,14 +116,16 @@ class Run:
         self.progress = progress
         self.history: list[dict[str, float]] = []
         self.best = {"iteration": 0, "reward": -1e9}
+        self.writes = trainer.parallel.rank == 0  # of several processes, the first one writes the files
 
     # ------------------------------------------------------------------ going on
 
     def start(self) -> None:
         """Write down where the run begins; the first checkpoint is made here, before anything can go wrong."""
-        if isinstance(self.trainer.reference, Reference) and self.trainer.reference.weights:
+        if self.writes and isinstance(self.trainer.reference, Reference) and self.trainer.reference.weights:
             save_reference(self.directory / REFERENCE, self.trainer.reference.weights)
-        (self.directory / "metrics.jsonl").write_text("", encoding="utf-8")
+        if self.writes:
+            (self.directory / "metrics.jsonl").write_text("", encoding="utf-8")
         self.save()
 
     def resume(self, checkpoint: Path) -> None:
@@ -134,6 +141,8 @@ class Run:
                 self.trainer.reference.weights.clear()
         # What came after the checkpoint is done again.
         self.history = read_metrics(self.directory)[: self.trainer.iteration]
+        if not self.writes:
+            return
         lines = "".join(to_json({"iteration": i, **m}) + "\n" for i, m in enumerate(self.history, 1))
         temporary = self.directory / "metrics.jsonl.part"
         temporary.write_text(lines, encoding="utf-8")
@@ -152,6 +161,13 @@ class Run:
 
     def _after(self, iteration: int, metrics: Mapping[str, float]) -> None:
         self.history.append(dict(metrics))
+        if self.writes:
+            self._log(iteration, metrics)
+        if iteration % self.config.save_every == 0 or iteration == self.config.iterations:
+            self.save()
+        self.progress(iteration, metrics)
+
+    def _log(self, iteration: int, metrics: Mapping[str, float]) -> None:
         with (self.directory / "metrics.jsonl").open("a", encoding="utf-8") as log:
             log.write(to_json({"iteration": iteration, **metrics}) + "\n")
         self.tracker.log(iteration, metrics)
@@ -159,9 +175,6 @@ class Run:
             self.tracker.histogram(iteration, "train/log_ratio", torch.cat(self.trainer.log_ratios))
         if self.config.dump_every and iteration % self.config.dump_every == 0:
             self.dump(iteration)
-        if iteration % self.config.save_every == 0 or iteration == self.config.iterations:
-            self.save()
-        self.progress(iteration, metrics)
 
     # ------------------------------------------------------------------ what is written
 
@@ -173,6 +186,9 @@ class Run:
             reward = fmean(metrics["rollout/ep_rew_mean"] for metrics in recent)
             if reward > self.best["reward"]:
                 self.best = {"iteration": iteration, "reward": reward}
+        state = self.trainer.state()  # of all processes: they meet here
+        if not self.writes:
+            return
         target = self.directory / "checkpoints" / f"{iteration:06d}"
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -181,7 +197,7 @@ class Run:
                 self.trainer.policy,
                 self.trainer.optimizers(),
                 {
-                    "trainer": self.trainer.state(),
+                    "trainer": state,
                     "questions": self.questions.state(),
                     "best": self.best,
                 },
@@ -212,7 +228,8 @@ class Run:
     def export(self) -> None:
         """Write ``model/``: the policy as it is now, as a plain Hugging Face folder."""
         longest = self.trainer.settings.max_tokens
-        save_checkpoint(self.trainer.policy, self.directory / "model", self.env_options, longest)
+        if self.writes:
+            save_checkpoint(self.trainer.policy, self.directory / "model", self.env_options, longest)
 
     # ------------------------------------------------------------------ what goes wrong
 

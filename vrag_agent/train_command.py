@@ -5,11 +5,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vrag_agent.config import PRESETS, ConfigError, GRPOConfig, PPOConfig, Preset, TrainerConfig
 from vrag_agent.settings import dump, make_config, parse_pairs, read_yaml, write_yaml
 from vrag_env.errors import VRAGError
+
+if TYPE_CHECKING:
+    from vrag_agent.parallel import Parallel
+    from vrag_agent.run import RunConfig
+    from vrag_agent.trainer import Player
 
 KINDS: Mapping[str, type[TrainerConfig]] = {"ppo": PPOConfig, "grpo": GRPOConfig}
 CONFIG = "config.yaml"
@@ -97,14 +102,19 @@ def run_training(out: Path, sections: Mapping[str, Any], *, resume: bool, say: C
 
     from vrag_agent.checkpoint import load_policy, read_settings
     from vrag_agent.commands import make_env
+    from vrag_agent.distributed import distribute, finish, start
     from vrag_agent.grpo import GRPO
     from vrag_agent.ppo import PPO
-    from vrag_agent.rollout import QuestionStream
+    from vrag_agent.rollout import QuestionStream, collect
     from vrag_agent.run import Run, read_metrics
     from vrag_agent.tracking import make_tracker
     from vrag_agent.training_state import checkpoints
 
+    parallel = start()
+    if parallel.rank:
+        say = _silent
     whole = checkpoints(out)
+    parallel.sum(torch.zeros(1))  # nobody writes before all have looked
     if whole and not resume:
         raise VRAGError(f"{out} holds a run already: add --resume to go on with it, or choose another --out")
     if resume and not whole:
@@ -122,18 +132,26 @@ def run_training(out: Path, sections: Mapping[str, Any], *, resume: bool, say: C
         freeze_vision=not config.train_vision,
         gradient_checkpointing=config.gradient_checkpointing,
     )
+    distribute(policy, parallel)
     options = {**read_settings(source).get("env", {}), **sections["environment"]}
     options.setdefault("box_frame", policy.family.box_frame)
     options.setdefault("pixel_multiple", policy.family.pixel_multiple)
     env = make_env(options)
-    questions = QuestionStream(env, algorithm.seed)
+    questions = QuestionStream(env, algorithm.seed, parallel)
     out.mkdir(parents=True, exist_ok=True)
     written = {**sections, "environment": {name: _plain(value) for name, value in options.items()}}
-    trainer = (PPO if config.algorithm == "ppo" else GRPO)(policy, questions, algorithm)
+    play = _servers(config, out, parallel) if config.rollout_urls else collect
+    trainer = (PPO if config.algorithm == "ppo" else GRPO)(policy, questions, algorithm, play=play, parallel=parallel)
     first = int(whole[-1].name) + 1 if resume else 1
     flat = {f"{config.algorithm}/{name}": str(value) for name, value in vars(algorithm).items()}
-    tracker = make_tracker(config.track, out, flat, purge_step=first if resume else None)
-    with tqdm(desc=config.algorithm.upper(), total=config.iterations, initial=first - 1, unit="iteration") as bar:
+    tracker = make_tracker("none" if parallel.rank else config.track, out, flat, purge_step=first if resume else None)
+    with tqdm(
+        desc=config.algorithm.upper(),
+        total=config.iterations,
+        initial=first - 1,
+        unit="iteration",
+        disable=parallel.rank > 0,
+    ) as bar:
 
         def progress(iteration: int, metrics: Mapping[str, float]) -> None:
             reward, right = metrics["rollout/ep_rew_mean"], metrics["rollout/success_rate"]
@@ -149,18 +167,34 @@ def run_training(out: Path, sections: Mapping[str, Any], *, resume: bool, say: C
             tracker=tracker,
             progress=progress,
         )
-        write_yaml(out / CONFIG, written)
+        if run.writes:
+            write_yaml(out / CONFIG, written)
         if resume:
             run.resume(whole[-1])
             say(f"goes on after iteration {trainer.iteration} of {config.iterations}")
         else:
             run.start()
         run.learn()
+    finish(parallel)
     history = read_metrics(out)
-    if history:
+    if history and not parallel.rank:
         last = history[-1]
         say(f"reward {last['rollout/ep_rew_mean']:.3f}, right {last['rollout/success_rate']:.3f}; curve.png, rollouts/")
     say(f"{out / 'model'}: evaluate it with vrag eval --policy {out / 'model'} --out {out / 'eval'}")
+
+
+def _silent(text: str) -> None:
+    """What the processes after the first have to say."""
+
+
+def _servers(config: RunConfig, out: Path, parallel: Parallel) -> Player:
+    """The vLLM servers that play the episodes."""
+    from vrag_agent.vllm_rollout import VLLMRollout
+    from vrag_agent.vllm_server import VLLMServer
+
+    urls = [url.strip() for url in config.rollout_urls.split(",") if url.strip()]
+    directory = config.rollout_adapters or out / "adapters"
+    return VLLMRollout([VLLMServer(url, config.model) for url in urls], directory, parallel=parallel)
 
 
 def resumed(out: Path, algorithm: str, iterations: int | None) -> dict[str, Any]:

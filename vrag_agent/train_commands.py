@@ -94,6 +94,10 @@ def _command(algorithm: str, extra: str) -> Callable[..., None]:
         track: Annotated[
             str | None, typer.Option(help="'tensorboard' (default), 'trackio', 'wandb' or 'none'.")
         ] = None,
+        rollout_urls: Annotated[
+            str | None,
+            typer.Option(help="vLLM servers that play the episodes, with commas between. Default: played here."),
+        ] = None,
     ) -> None:
         needs_agent()
         from vrag_agent.train_command import resumed, run_training, settle, show, warn
@@ -108,6 +112,7 @@ def _command(algorithm: str, extra: str) -> Callable[..., None]:
             save_every=save_every,
             dump_every=dump_every,
             track=track,
+            rollout_urls=rollout_urls,
         )
         environment = given(
             corpus=None if corpus is None else str(corpus),

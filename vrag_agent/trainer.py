@@ -175,7 +175,7 @@ class Trainer(ABC):
             episodes = self.fresh_episodes()
             trajectories = self.rollout(episodes)
             played = time.perf_counter()
-            metrics = rollout_metrics(episodes, trajectories)
+            metrics = self.averaged(rollout_metrics(episodes, trajectories))
             metrics |= self.train(trajectories)
             metrics["time/rollout"] = played - started
             metrics["time/train"] = time.perf_counter() - played
@@ -187,6 +187,13 @@ class Trainer(ABC):
                 callback(self.iteration, metrics)
             self.alarms.act(signs)
         return history
+
+    def averaged(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Means over the processes, each of which has played as many episodes."""
+        if self.parallel.size == 1:
+            return dict(metrics)
+        totals = self.parallel.sum(torch.tensor(list(metrics.values()), dtype=torch.float64)) / self.parallel.size
+        return dict(zip(metrics, totals.tolist(), strict=True))
 
     def fresh_episodes(self) -> Sequence[Episode]:
         """The episodes of one iteration."""
@@ -443,7 +450,7 @@ class Trainer(ABC):
             "iteration": self.iteration,
             "steps": self.steps,
             "policy_version": self.policy.version,
-            "sampling": self.sampling.get_state(),
+            "sampling": self.parallel.gather(self.sampling.get_state()),
             "shuffling": self.shuffling.get_state(),
             "alarms": self.alarms.state(),
         }
@@ -453,7 +460,12 @@ class Trainer(ABC):
         self.iteration = int(state["iteration"])
         self.steps = int(state["steps"])
         self.policy.version = int(state["policy_version"])
-        self.sampling.set_state(state["sampling"])
+        if len(state["sampling"]) != self.parallel.size:
+            raise ConfigError(
+                f"the run had {len(state['sampling'])} processes, now it has {self.parallel.size}: resume it with "
+                "as many"
+            )
+        self.sampling.set_state(state["sampling"][self.parallel.rank])
         self.shuffling.set_state(state["shuffling"])
         self.alarms.load_state(state["alarms"])
 

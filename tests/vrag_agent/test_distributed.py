@@ -15,10 +15,29 @@ import pytest
 import torch
 from conversations import build_policy
 
+from vrag_agent.checkpoint import save_checkpoint
 from vrag_agent.distributed import DistributedError, distribute, gathered, start
 from vrag_agent.parallel import SingleProcess
+from vrag_env.questions import save_questions
 
 TIMEOUT = 900
+
+
+def started(command: list[str], log: Path, code: int = 0) -> str:
+    """Run a command to its end and return what it said; nothing of it is left behind if it hangs."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
+    with log.open("w+") as file:
+        process = subprocess.Popen(command, env=environment, stdout=file, stderr=file, start_new_session=True)
+        try:
+            ended = process.wait(TIMEOUT)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        file.seek(0)
+        said = file.read()
+    assert ended == code, said[-5000:]
+    return said
 
 
 @pytest.fixture(scope="module")
@@ -27,17 +46,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     directory = tmp_path_factory.mktemp("distributed")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     command += [str(Path(distributed_work.__file__)), str(directory)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
-    with (directory / "log").open("w+") as log:
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
-        try:
-            code = process.wait(TIMEOUT)
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-        log.seek(0)
-        assert code == 0, log.read()[-5000:]
+    started(command, directory / "log")
     return [json.loads((directory / f"{rank}.json").read_text()) for rank in (0, 1)]
 
 
@@ -92,3 +101,25 @@ def test_processes_that_do_not_find_each_other(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(DistributedError, match=r"2 processes.*MASTER_PORT.*torchrun"):
         start()
+
+
+@pytest.mark.slow
+def test_vrag_train_under_torchrun_and_resumed(tmp_path: Path, tiny_corpus_path: Path, tiny_questions: Any) -> None:
+    """An iteration in two processes, and another one after a restart; only the first process writes."""
+    save_checkpoint(build_policy(), tmp_path / "tiny", {"min_pixels": 3136, "max_pixels": 12544}, 4)
+    save_questions(tmp_path / "questions.json", tiny_questions)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command = [*launch, "-m", "vrag_agent", "train", "grpo", "--out", str(tmp_path / "run")]
+    options = ["--model", str(tmp_path / "tiny"), "--lora", "2", "--iterations", "1", "--track", "none"]
+    options += ["--corpus", str(tiny_corpus_path), "--questions", str(tmp_path / "questions.json"), "--max-turns", "1"]
+    hyper = {"n_episodes": 4, "group_size": 2, "minibatch_size": 4, "max_tokens": 3, "skip_zero_variance": "false"}
+    options += [part for name, value in hyper.items() for part in ("--set", f"{name}={value}")]
+    first = started([*command, *options], tmp_path / "first.log")
+    assert first.count("evaluate it with") == 1
+    again = started([*command, "--resume", "--iterations", "2"], tmp_path / "second.log")
+    assert "goes on after iteration 1 of 2" in again
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["iteration"] for line in lines] == [1, 2]
+    assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())[-1] == "000002"
+    alone = started([*command[:1], *command[6:], "--resume", "--iterations", "3"], tmp_path / "third.log", code=2)
+    assert "the run had 2 processes, now it has 1" in alone
