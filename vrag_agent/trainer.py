@@ -465,7 +465,7 @@ class Trainer(ABC):
                 f"the run had {len(state['sampling'])} processes, now it has {self.parallel.size}: resume it with "
                 "as many"
             )
-        self.sampling.set_state(state["sampling"][self.parallel.rank])
+        self.sampling.set_state(state["sampling"][self.parallel.rank].clone())
         self.shuffling.set_state(state["shuffling"])
         self.alarms.load_state(state["alarms"])
 
