@@ -375,6 +375,46 @@ def replay(
     run_replay(runs, corpus=corpus, out=out, question=question, limit=limit, say=typer.echo)
 
 
+@app.command(name="app")
+def app_(
+    agent: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Who can play: 'oracle', 'random', 'retrieve_then_answer', a checkpoint's directory, a model's name, "
+            "or 'api:MODEL@URL' for a server with OpenAI's protocol. Give it several times for several. "
+            "Default: the three scripted ones."
+        ),
+    ] = None,
+    corpus: CorpusOption = None,
+    questions: QuestionsOption = None,
+    retriever: RetrieverOption = "lexical",
+    runs: Annotated[
+        Path, typer.Option(help="Directory of recorded runs; what 'vrag eval' writes below it can be looked through.")
+    ] = Path("runs"),
+    max_turns: Annotated[int | None, typer.Option(min=1, help="Turns before the last one. Default: 4.")] = None,
+    host: Annotated[
+        str, typer.Option(help="Address to listen at. Other than this machine's own, only with VRAG_APP_PASSWORD.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port; 0 takes a free one and says which.")] = 7860,
+) -> None:
+    """Open a web page: ask an agent and watch it, take over, search, add your PDFs, look through runs.
+
+    Example: vrag app
+
+    Example: vrag app --agent api:Qwen/Qwen2.5-VL-7B-Instruct@http://localhost:8001/v1 --corpus runs/my_corpus
+    """
+    from vrag_agent.app_command import run_app
+
+    run_app(
+        env_options=_given(corpus=corpus, questions=questions, retriever=retriever, max_turns=max_turns),
+        agents=agent or ["oracle", "retrieve_then_answer", "random"],
+        runs=runs,
+        host=host,
+        port=port,
+        say=typer.echo,
+    )
+
+
 @app.command(name="eval")
 def evaluate(
     policy: Annotated[

@@ -21,13 +21,14 @@ def number(value: float | None) -> str:
     return "&ndash;" if value is None else f"{value:.3f}"
 
 
-def document(title: str, body: str, script: str) -> str:
+def document(title: str, body: str, script: str, follow: bool = False) -> str:
     """Return a whole page.
 
     Args:
         title: Its title, escaped already.
         body: What stands in ``<main>``, safe HTML.
         script: The only script that may run.
+        follow: Open at the last turn instead of the top.
     """
     policy = (
         f"default-src 'none'; img-src data:; style-src '{_digest(STYLE)}'; script-src '{_digest(script)}'; "
@@ -38,7 +39,8 @@ def document(title: str, body: str, script: str) -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f'<meta name="referrer" content="no-referrer">\n<title>{title}</title>\n<style>{STYLE}</style>\n'
-        f"</head>\n<body>\n<main>\n{body}\n</main>\n<script>{script}</script>\n</body>\n</html>\n"
+        f"</head>\n<body{' class=follow' if follow else ''}>\n<main>\n{body}\n</main>\n"
+        f"<script>{script}</script>\n</body>\n</html>\n"
     )
 
 

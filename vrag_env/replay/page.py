@@ -42,7 +42,7 @@ def replay_html(episode: Episode, title: str = "VRAG episode") -> str:
     return record_html(EpisodeRecord.of(episode), episode.image, title)
 
 
-def record_html(record: EpisodeRecord, images: Images, title: str = "VRAG episode") -> str:
+def record_html(record: EpisodeRecord, images: Images, title: str = "VRAG episode", follow: bool = False) -> str:
     """Return the page of an episode.
 
     It stays under 5 MB: pictures are reduced, and long texts are cut and say so.
@@ -51,6 +51,7 @@ def record_html(record: EpisodeRecord, images: Images, title: str = "VRAG episod
         record: The episode.
         images: Draws its views, see :func:`vrag_env.replay.corpus_images`.
         title: Title of the page.
+        follow: Open at the last turn, for an episode that is still running.
     """
     longest = longest_text(len(record.turns))
     pictures = encode_views(record.views, images, MAX_IMAGE_BYTES)
@@ -58,9 +59,9 @@ def record_html(record: EpisodeRecord, images: Images, title: str = "VRAG episod
     body = (
         f'<p class="kicker">{heading}</p>\n<h1>{text(record.question.text, longest)}</h1>\n'
         f"{outcome_html(record, longest)}\n{switches_html([record])}\n{gold_html(record, longest)}\n"
-        f"{TurnPage(record, pictures, longest).html()}\n{rewards_html(record)}"
+        f"{TurnPage(record, pictures, longest).html()}\n{rewards_html(record) if record.weights else ''}"
     )
-    return document(heading, body, WALK)
+    return document(heading, body, WALK, follow)
 
 
 def longest_text(turns: int) -> int:
@@ -83,12 +84,13 @@ def outcome_html(record: EpisodeRecord, longest: int) -> str:
         answer = f"<dd>{text(record.answer, longest)}</dd>"
     else:
         answer = f'<dd class="faint">{"none, out of turns" if record.done else "none yet"}</dd>'
+    known = text(record.question.answer, longest) or '<span class="faint">not known</span>'
     variants = " · ".join(text(variant, 200) for variant in record.question.answer_variants[:10])
     also = f' <span class="faint">also: {variants}</span>' if variants else ""
     verdict = dict(record.turns[-1].reward_terms).get("answer") if record.turns else None
     return (
         f'<dl class="outcome"><div><dt>Answer given</dt>{answer}</div>'
-        f"<div><dt>Reference</dt><dd>{text(record.question.answer, longest)}{also}</dd></div>"
+        f"<div><dt>Reference</dt><dd>{known}{also}</dd></div>"
         f'<div><dt>Return</dt><dd class="number">{record.total_reward:.3f}</dd></div>'
         f'<div><dt>Verdict on the answer</dt><dd class="number">{number(verdict)}</dd></div></dl>'
     )
@@ -97,6 +99,8 @@ def outcome_html(record: EpisodeRecord, longest: int) -> str:
 def gold_html(record: EpisodeRecord, longest: int) -> str:
     """The gold pages, which the switch shows."""
     pages = record.question.gold_pages
+    if not pages and not record.question.answer:
+        return '<p class="gold-note">No gold evidence is known for this question.</p>'
     if not pages:
         return '<p class="gold-note">There is no gold page: these documents do not hold the answer.</p>'
     shown = set(record.pages_shown)

@@ -21,6 +21,7 @@ document.addEventListener('keydown', event => {
   else return;
   event.preventDefault();
 });
+if (document.body.classList.contains('follow') && turns.length) turns.at(-1).scrollIntoView({block: 'start'});
 """
 """Keys of an episode: right or j, left or k, g for the gold evidence, h for the log-prob heat."""
 
