@@ -13,7 +13,7 @@ from vrag_agent.app.session import MAX_QUESTION_CHARS, Session, World
 from vrag_env.errors import VRAGError
 from vrag_env.replay import record_html
 
-DOCUMENTS = ("everybody's", "mine")
+DOCUMENTS = ("the corpus", "mine")
 _EMPTY = '<p class="hint">The turns appear here: what the agent thinks, the pages that it finds, what it cuts out.</p>'
 Shown = tuple[Any, Any, Any]
 
@@ -165,4 +165,4 @@ def _summary(session: Session) -> str:
         return f"Answer: {record.answer}.{judged}"
     if record.truncated:
         return "The turns are used up without an answer."
-    return f"{len(record.turns)} turns taken."
+    return f"Turns taken: {len(record.turns)}."

@@ -69,16 +69,17 @@ def search_tab(session: gr.State) -> None:
         except VRAGError as error:
             return gr.skip(), status(str(error), bad=True)
 
-    def choose(event: gr.SelectData, pages: list[str], whose: str) -> tuple[Any, Any]:
+    def choose(event: gr.SelectData, session: Session, pages: list[str], whose: str) -> tuple[Any, Any]:
         name, _, page = pages[event.index].rpartition("#")
-        return gr.Dropdown(value=name), int(page)
+        documents = list(session.corpus(whose == DOCUMENTS[1]).doc_ids())
+        return gr.Dropdown(documents, value=name), int(page)
 
     private: Any = {"api_visibility": "private"}
     gr.on([find.click, query.submit], search, [session, query, count, mine], [gallery, told, found], **private)
     shown = ([session, document, number, boxes, mine], [picture, told])
     for event in (open_it.click, boxes.input, number.submit):
         event(show, *shown, **private)
-    gallery.select(choose, [found, mine], [document, number], **private).then(show, *shown, **private)
+    gallery.select(choose, [session, found, mine], [document, number], **private).then(show, *shown, **private)
     mine.change(choices, [session, mine], document, **private)
     document.focus(choices, [session, mine], document, **private)
 
