@@ -16,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 DOCS = Path(__file__).parent
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
@@ -59,14 +59,14 @@ def _app(browser: Browser, address: str) -> None:
         context.set_default_timeout(WAIT)
         page = context.new_page()
         page.goto(address)
-        page.get_by_label("Questions with a known answer").click()
+        page.get_by_label("Questions with a known answer").focus()
         page.keyboard.type("Summer Leaf 2021 report for the Island")
-        page.keyboard.press("Enter")
-        page.wait_for_timeout(500)
+        page.get_by_role("option").first.click()
+        expect(page.locator("#question textarea")).not_to_have_value("", timeout=WAIT)
         page.locator("#ask").click()
         page.wait_for_function("document.querySelector('#told').innerText.includes('judged')", timeout=WAIT)
         frame = page.frame_locator("#episode iframe")
-        frame.locator("li.crop").scroll_into_view_if_needed()
+        frame.locator("li.crop").evaluate("turn => turn.scrollIntoView()")
         frame.locator("li.crop").press("g")
         page.wait_for_timeout(500)
         page.screenshot(path=DOCS / f"{name}.png")
