@@ -406,7 +406,7 @@ def app_(
     from vrag_agent.app_command import run_app
 
     run_app(
-        env_options=_given(corpus=corpus, questions=questions, retriever=retriever, max_turns=max_turns),
+        env_options=given(corpus=corpus, questions=questions, retriever=retriever, max_turns=max_turns),
         agents=agent or ["oracle", "retrieve_then_answer", "random"],
         runs=runs,
         host=host,
