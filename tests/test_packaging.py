@@ -134,7 +134,7 @@ def test_the_retrieval_benchmark(tiny_corpus_path: Path, tiny_questions: Any, tm
     done = run(tiny_corpus_path)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert lines[0] == "4 questions, 8 pages"
+    assert lines[0].startswith("4 questions, 8 pages")
     assert lines[2].split(" | ")[1:6] == ["recall@1", "recall@5", "recall@10", "mrr@10", "ndcg@10"]
     for line, name in zip(lines[4:6], ("bm25s", "lexical"), strict=True):
         cells = line.strip("| ").split(" | ")
@@ -145,7 +145,8 @@ def test_the_retrieval_benchmark(tiny_corpus_path: Path, tiny_questions: Any, tm
     assert refused.returncode == 2 and "no corpus at" in refused.stderr and "Traceback" not in refused.stderr
 
 
-def test_the_yardstick_by_hand(tiny_corpus: Any) -> None:
+def test_the_yardstick_by_hand(tiny_corpus: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     spec = spec_from_file_location("retrieval_quality", ROOT / "benchmarks" / "retrieval_quality.py")
     assert spec is not None and spec.loader is not None
     module = module_from_spec(spec)
