@@ -141,8 +141,13 @@ def _without_nan(value: Any) -> Any:
 
 def write_episodes(path: Path, episodes: Sequence[Episode]) -> None:
     """Write the record of every episode, one JSON object a line."""
+    write_records(path, map(episode_to_record, episodes))
+
+
+def write_records(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Write records of episodes, one JSON object a line; the file is whole or not there."""
     temporary = path.with_name(path.name + ".part")
     with temporary.open("w", encoding="utf-8") as file:
-        for episode in episodes:
-            file.write(to_json(episode_to_record(episode)) + "\n")
+        for record in records:
+            file.write(to_json(record) + "\n")
     temporary.replace(path)

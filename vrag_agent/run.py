@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from vrag_agent.checkpoint import save_checkpoint
-from vrag_agent.evaluate import to_json, write_episodes, write_json
+from vrag_agent.evaluate import to_json, write_json, write_records
 from vrag_agent.parity import ParityError
 from vrag_agent.plots import plot_curves
 from vrag_agent.reference import Reference
@@ -38,6 +38,7 @@ from vrag_agent.training_state import (
     tidy,
 )
 from vrag_env.errors import VRAGError
+from vrag_env.replay import Sampled, episode_to_record
 
 CURVES = ("rollout/ep_rew_mean", "rollout/success_rate", "train/entropy", "train/ref_kl")
 REFERENCE = "reference.safetensors"
@@ -211,11 +212,24 @@ class Run:
             plot_curves(self.directory / "curve.png", {self.directory.name: self.history}, CURVES)
 
     def dump(self, iteration: int) -> None:
-        """Write some of the sampled episodes: ``episodes.jsonl`` for ``vrag replay``, and thumbnails."""
+        """Write some of the sampled episodes: ``episodes.jsonl`` for ``vrag replay``, and thumbnails.
+
+        The records hold the sampled tokens with their log-probs, which a replay colours.
+        """
         episodes = list(self.trainer.last_rollout[0])[: self.config.dump_episodes]
+        trajectories = self.trainer.last_rollout[1][: len(episodes)]
+        decode = self.trainer.policy.family.tokenizer.decode
+        sampled = [
+            [Sampled(tuple(decode([i]) for i in action.token_ids), action.logprobs) for action in trajectory.actions]
+            for trajectory in trajectories
+        ]
         place = self.directory / "rollouts" / f"{iteration:06d}"
         place.mkdir(parents=True, exist_ok=True)
-        write_episodes(place / "episodes.jsonl", episodes)
+        records = [
+            episode_to_record(episode, f"{self.directory.name}, iteration {iteration}", tokens)
+            for episode, tokens in zip(episodes, sampled, strict=True)
+        ]
+        write_records(place / "episodes.jsonl", records)
         pictures = []
         for number, episode in enumerate(episodes):
             for view in episode.views:

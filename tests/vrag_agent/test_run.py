@@ -337,6 +337,9 @@ def test_what_a_finished_run_leaves(sections: Start, tmp_path: Path) -> None:
     dumped = out / "rollouts" / "000002"
     records = list(read_records(dumped / "episodes.jsonl"))
     assert len(records) == 4
+    for record in records:  # what was sampled, for the colours of a replay
+        assert all(tokens is not None and 0 < len(tokens.tokens) <= 24 for tokens in record.sampled), record.sampled
+        assert all(logprob <= 0 for tokens in record.sampled if tokens is not None for logprob in tokens.logprobs)
     shown = sum(
         len(turn["views"])
         for line in (dumped / "episodes.jsonl").read_text().splitlines()
