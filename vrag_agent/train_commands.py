@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from vrag_agent.options import CorpusOption, QuestionsOption
 from vrag_env.errors import VRAGError, missing_extra
 
 
@@ -32,13 +33,7 @@ ModelOption = Annotated[
     str | None, typer.Option(help="A checkpoint's directory, or a model such as 'Qwen/Qwen2.5-VL-3B-Instruct'.")
 ]
 OutOption = Annotated[Path | None, typer.Option(file_okay=False, help="Directory of the run.")]
-CorpusOption = Annotated[
-    Path | None, typer.Option(help="Directory of a corpus, made by 'vrag index'. Default: the built-in world.")
-]
-QuestionsOption = Annotated[
-    Path | None, typer.Option(help="Questions in the common JSON of VRAG-RL. Default: those of the built-in world.")
-]
-RetrieverOption = Annotated[str | None, typer.Option(help="As for 'vrag eval'. Default: 'lexical'.")]
+RetrieverName = Annotated[str | None, typer.Option(help="As for 'vrag eval'. Default: 'lexical'.")]
 RewardOption = Annotated[str | None, typer.Option(help="Preset: 'paper', 'released' or 'outcome'. Default: 'paper'.")]
 SplitOption = Annotated[str | None, typer.Option(help="Only the questions of this split.")]
 TurnsOption = Annotated[int | None, typer.Option(min=1, help="Turns before the last one. Default: 4.")]
@@ -76,7 +71,7 @@ def _command(algorithm: str, extra: str) -> Callable[..., None]:
         iterations: Annotated[int | None, typer.Option(min=0, help="Iterations in all. Default: 100.")] = None,
         corpus: CorpusOption = None,
         questions: QuestionsOption = None,
-        retriever: RetrieverOption = None,
+        retriever: RetrieverName = None,
         reward: RewardOption = None,
         split: SplitOption = None,
         max_turns: TurnsOption = None,
@@ -200,7 +195,7 @@ def sft(
     seed: Annotated[int | None, typer.Option(help="Of the order and of new weights. Default: 0.")] = None,
     corpus: CorpusOption = None,
     questions: QuestionsOption = None,
-    retriever: RetrieverOption = None,
+    retriever: RetrieverName = None,
     split: SplitOption = None,
     max_turns: TurnsOption = None,
     min_pixels: MinPixels = None,
