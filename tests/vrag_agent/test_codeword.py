@@ -16,7 +16,7 @@ from vrag_agent.ppo import PPO
 from vrag_agent.trajectory import Trajectory
 from vrag_env.episode import Block, Text
 
-SEEDS = (0, 1, 2)
+SEEDS = (0, 1)
 
 
 def learn(
@@ -93,7 +93,7 @@ def _shown(segment: Any, other: Trajectory) -> Any:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", SEEDS[:1])
 def test_with_the_pixels_of_other_trajectories_it_stays_at_chance(seed: int) -> None:
     """The correct trainer needs 9 to 12 iterations here."""
     episodes = codeword.episodes(True, seed + 1)
@@ -145,7 +145,7 @@ def open_policy(seed: int) -> VLMPolicy:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", SEEDS[:1])
 def test_without_the_mask_of_observations_it_learns_far_slower(seed: int) -> None:
     right = learn(PPO, open_policy(seed), long_episodes(seed + 1), iterations=30, seed=seed, good=0.85)
     wrong = learn(WithoutMask, open_policy(seed), long_episodes(seed + 1), iterations=len(right), seed=seed)

@@ -110,6 +110,7 @@ def test_bad_requests() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # a real text model reads 678 pages on one thread: minutes on a busy machine
 @pytest.mark.skipif(not REALDOCS.is_dir(), reason="the real documents are not beside the repository")
 def test_not_worse_than_lexical_on_real_documents(tmp_path: Path) -> None:
     pytest.importorskip("sentence_transformers")
