@@ -98,7 +98,7 @@ def _play(
     progress: Callable[[int], None] | None,
 ) -> list[Trajectory]:
     sampler = HFSampler(policy, rows)
-    coming: Iterator[_Game] = (_start(policy, i, episode, see) for i, episode in enumerate(episodes))
+    coming: Iterator[_Game] = (_start(policy, i, episode, seeds[i], see) for i, episode in enumerate(episodes))
     games: dict[int, _Game] = {}
     finished: dict[int, Trajectory] = {}
     waiting: dict[int, Segment] = {}
@@ -143,9 +143,10 @@ def _play(
     return [finished[i] for i in range(len(episodes))]
 
 
-def _start(policy: VLMPolicy, index: int, episode: Episode, see: BlockFilter | None) -> _Game:
+def _start(policy: VLMPolicy, index: int, episode: Episode, seed: int | None, see: BlockFilter | None) -> _Game:
     system = episode.instructions if policy.system is None else policy.system
-    return _Game(index, episode, [policy.family.prompt(system, _seen(episode.start().blocks, see))])
+    start = episode.start(0 if seed is None else seed)  # noise in retrieval, where there is some, is drawn anew, too
+    return _Game(index, episode, [policy.family.prompt(system, _seen(start.blocks, see))])
 
 
 def _seen(blocks: tuple[Block, ...], see: BlockFilter | None) -> tuple[Block, ...]:

@@ -228,7 +228,7 @@ class VLLMRollout:
     def _begin(self, policy: VLMPolicy, index: int, episode: Episode, seed: int | None) -> _Game:
         own = None if seed is None else torch.Generator().manual_seed(seed)
         game = _Game(index, episode, index % len(self.servers), own)
-        blocks = episode.start().blocks
+        blocks = episode.start(0 if seed is None else seed).blocks
         system = episode.instructions if policy.system is None else policy.system
         self._see(game, policy.family.prompt(system, blocks), blocks)
         return game

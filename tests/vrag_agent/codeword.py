@@ -43,7 +43,7 @@ class CodewordEpisode(Episode):
         self.images = images
         self.rng = np.random.default_rng(seed)
 
-    def start(self) -> StepResult:
+    def start(self, noise_seed: int = 0) -> StepResult:
         self.state = EpisodeState()
         return self._result((Text("say"),))
 

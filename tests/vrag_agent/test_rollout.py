@@ -117,6 +117,16 @@ def test_seeds_repeat() -> None:
     assert ids[0] == ids[1] != ids[2]
 
 
+def test_noise_is_drawn_anew_in_every_rollout(
+    shared_policy: VLMPolicy, documents: Callable[[int], list[Episode]]
+) -> None:
+    generator = torch.Generator().manual_seed(3)
+    first, second = documents(3), documents(3)
+    for episodes in (first, second):
+        collect(shared_policy, episodes, max_tokens=2, generator=generator)
+    assert len({episode.state.noise_seed for episode in (*first, *second)}) == 6
+
+
 def test_segments_carry_state_version_and_reward() -> None:
     policy = codeword.build_policy(initializer_range=0.1)
     policy.version = 3
